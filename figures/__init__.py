@@ -1,0 +1,1 @@
+"""Both, side by side: a labelled dataset in, a publication figure out."""

@@ -1,0 +1,1 @@
+"""The engine: one abstraction (`experiment`), its sweep (`run`, `store`, `devices`) and its verdict (`agreement`)."""

@@ -1,0 +1,437 @@
+r"""Agreement: what a dataset says about the claims of its experiment.
+
+A mean is judged by projection. With residuals :math:`e_{rc}` of replicate r in cell c and a direction
+:math:`\delta_c` (a wrong twin minus the theory, a common shift or factor, a trend along an axis),
+
+.. math:: \lambda_r = \frac{\sum_c w_{rc}\, e_{rc}}{\sum_c w_{rc}\, \delta_c}, \qquad
+    w_{rc} = \frac{\delta_c}{v_{-r,c}},
+
+where the variance :math:`v_{-r}` is estimated from the other replicates. The :math:`\lambda_r` are independent whatever
+the correlation between cells; 0 is the theory and 1 is the twin, and the half-width of their t interval is the power.
+A claim *agrees* if every interval holds 0, errors of random sign are excluded as well, and every twin is rejected. If the
+data cannot reject a twin the claim is *undecided*.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import singledispatch
+
+import numpy as np
+import xarray as xr
+from scipy import stats
+
+from sims.engine.experiment import Bound, Claim, Experiment, Mean, Order, Pathwise, Phase, evaluate
+
+LEVEL = 1e-3
+OMNIBUS_LEVEL = 1e-4
+FLIPS = 50_000
+LEAST_REPLICATES = 4
+LEAST_DECISIVE = 5
+
+AGREES, DISAGREES, UNDECIDED, OUTSIDE = "agrees", "disagrees", "undecided", "outside validity"
+
+
+@dataclass
+class Judgement:
+    """The verdict on one claim.
+
+    `intervals` are in units of their direction: of the twin's deviation for a twin, of the output for a shift or a
+    trend. `detectable` is the smallest deviation the data would have caught, in the words of `detectable_unit`.
+    """
+
+    output: str
+    kind: str
+    sentence: str
+    outcome: str = OUTSIDE
+    reason: str = ""
+    cells: int = 0
+    failed: int = 0
+    replicates: int = 0
+    effective_cells: float = float("nan")
+    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
+    twins: dict[str, bool] = field(default_factory=dict)
+    detectable: float = float("nan")
+    detectable_unit: str = ""
+    numbers: dict[str, object] = field(default_factory=dict)
+
+    def settle(self, holds: bool, reason: str = "") -> Judgement:
+        """The outcome, from whether the theory holds and whether every twin was rejected."""
+        kept = [name for name, rejected in self.twins.items() if not rejected]
+        if not holds:
+            self.outcome, self.reason = DISAGREES, reason
+        elif kept or not self.twins:
+            self.outcome = UNDECIDED
+            self.reason = f"twin not rejected: {', '.join(kept)}" if kept else "no wrong twin was tried"
+        else:
+            self.outcome = AGREES
+        return self
+
+
+@dataclass
+class Verdict:
+    """The judgements on all claims of one experiment."""
+
+    experiment: str
+    judgements: list[Judgement]
+
+    @property
+    def disagrees(self) -> bool:
+        return any(j.outcome == DISAGREES for j in self.judgements)
+
+    def to_json(self) -> str:
+        return json.dumps(asdict(self), indent=1, default=float)
+
+    def table(self) -> str:
+        """The verdict in a few lines a claim."""
+        lines = []
+        for j in self.judgements:
+            lines.append(f"{j.outcome.upper():<17}{j.output} ({j.kind}): {j.sentence}")
+            if j.reason:
+                lines.append(f"{'':17}because {j.reason}")
+            if j.outcome == OUTSIDE:
+                continue
+            counts = f"{j.cells} cells"
+            if np.isfinite(j.effective_cells):
+                counts += f" (worth {j.effective_cells:.3g} independent ones)"
+            failed = f", {j.failed} failed" if j.failed else ""
+            lines.append(f"{'':17}{counts}{failed}, {j.replicates} replicates")
+            if np.isfinite(j.detectable):
+                lines.append(f"{'':17}would have caught {j.detectable:.2g} {j.detectable_unit}")
+            for key, value in j.numbers.items():
+                lines.append(f"{'':17}{key}: {_words(value)}")
+            for name, rejected in j.twins.items():
+                low, high = j.intervals.get(f"twin: {name}", (np.nan, np.nan))
+                at = f" (theory 0, twin 1: data in [{low:.3g}, {high:.3g}])" if np.isfinite(low) else ""
+                lines.append(f"{'':17}twin {'rejected' if rejected else 'NOT rejected'}: {name}{at}")
+        return "\n".join(lines)
+
+
+def _words(value: object) -> str:
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(_words(v) for v in value) + "]"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def assess(dataset: xr.Dataset, experiment: Experiment, ladders: Mapping[int, Sequence[xr.Dataset]] | None = None):
+    """The verdict on every claim.
+
+    Args:
+        dataset: As `sims.engine.run.run` returns it.
+        experiment: The experiment it came from.
+        ladders: For the index of each order claim, the datasets of its rungs.
+
+    Returns: a `Verdict`; order claims without a ladder are left out.
+    """
+    judgements = []
+    for index, claim in enumerate(experiment.claims):
+        if not isinstance(claim, Order):
+            judgements.append(judge(claim, Sample(dataset, experiment, claim)))
+        elif ladders and index in ladders:
+            judgements.append(judge(claim, [Sample(rung, experiment, claim) for rung in ladders[index]]))
+    return Verdict(experiment.name, judgements)
+
+
+class Sample:
+    """One claim's numbers as flat arrays: draws (replicates, cells), theory the same, region and twins.
+
+    Inner dimensions count as cells. `usable` marks those in the region, finite in theory and in every replicate.
+    """
+
+    def __init__(self, dataset: xr.Dataset, experiment: Experiment, claim: Claim):
+        self.settings = json.loads(dataset.attrs["settings"])
+        self.axes = [name for name in experiment.parameters if name in dataset.dims]
+        shape = tuple(dataset.sizes[name] for name in self.axes)
+        grid = np.meshgrid(*(dataset[name].values for name in self.axes), indexing="ij") if self.axes else []
+        count = int(np.prod(shape))
+        self.cells = {name: np.ravel(g) for name, g in zip(self.axes, grid, strict=True)}
+        self.cells |= {n: np.full(count, float(dataset[n])) for n in experiment.parameters if n not in self.axes}
+
+        inner = tuple(experiment.outputs[claim.output].dims)
+        size = int(np.prod([dataset.sizes[name] for name in inner]))
+        replicates = dataset.sizes["replicate"]
+
+        def per_draw(name):
+            array = dataset[name]
+            if "replicate" not in array.dims:
+                array = array.expand_dims(replicate=replicates)
+            return array.transpose("replicate", *self.axes, *inner).values.reshape(replicates, count * size)
+
+        def of_formula(formula):
+            values = evaluate(experiment, formula, self.cells, self.settings)[""]
+            return np.tile(np.broadcast_to(values.reshape(count, -1), (count, size)).ravel(), (replicates, 1))
+
+        self.draws, self.theory = per_draw(claim.output), per_draw(f"{claim.output}_theory")
+        self.twins = {n: per_draw(t) if isinstance(t, str) else of_formula(t) for n, t in claim.twins.items()}
+        self.coordinates = {n: np.repeat(self.cells[n], size) for n in self.axes if len(np.unique(self.cells[n])) > 1}
+        for name, g in zip(inner, np.meshgrid(*(dataset[n].values for n in inner), indexing="ij"), strict=True):
+            self.coordinates[name] = np.tile(np.ravel(g), count)
+
+        region = np.repeat(np.asarray(claim.where(self.cells, self.settings), bool), size)
+        self.infinite = region & np.isinf(self.theory).any(0)
+        region &= ~self.infinite & ~np.isnan(self.theory).any(0)
+        finite = np.isfinite(self.draws).all(0)
+        self.usable, self.failed = region & finite, int((region & ~finite).sum())
+        epsilon = 2.0**-52 if dataset.attrs["precision"] == 64 else 2.0**-23
+        self.floor = claim.floor * epsilon / 2.0**-52
+
+    def judgement(self, claim: Claim) -> Judgement:
+        return Judgement(
+            claim.output,
+            claim.kind,
+            claim.sentence,
+            cells=int(self.usable.sum()),
+            failed=self.failed,
+            replicates=len(self.draws),
+        )
+
+
+def projection(residuals: np.ndarray, direction: np.ndarray, floor: float = 0.0) -> tuple[np.ndarray, float]:
+    r"""The :math:`\lambda_r` of the module's formula, and how far errors of size `floor` could move them.
+
+    Args:
+        residuals: Draws minus theory, shape (replicates, cells).
+        direction: Shape (cells,), or (replicates, cells) for a twin that was drawn: then its mean over the
+            other replicates is taken.
+        floor: Absolute numerical floor, in the output's unit.
+    """
+    count = len(residuals)
+    if direction.ndim == 2:
+        direction = (direction.sum(0) - direction) / (count - 1)
+    centred = residuals - residuals.mean(0)
+    squares = (centred**2).sum(0)
+    others = np.maximum(squares - centred**2 * count / (count - 1), 0.0) / (count - 2)
+    tiny = np.finfo(float).tiny ** 0.5
+    weights = direction / (others + floor**2 + tiny)
+    norm = (weights * direction).sum(1)
+    return (weights * residuals).sum(1) / norm, float((np.abs(weights).sum(1) * floor / norm).mean())
+
+
+def interval(values: np.ndarray, level: float, slack: float = 0.0) -> tuple[float, float]:
+    """The t interval for the mean at a false-alarm level, widened by `slack`."""
+    half = stats.t.ppf(1 - level / 2, len(values) - 1) * values.std(ddof=1) / len(values) ** 0.5 + slack
+    return float(values.mean() - half), float(values.mean() + half)
+
+
+def sign_flip_p(residuals: np.ndarray, floor: float = 0.0) -> float:
+    """p value of "the residuals have mean zero in every cell", against errors of any sign.
+
+    The statistic sums, over cells, the products of two different replicates' residuals, scaled by the second moment in
+    the replicates of the other half: its mean is zero for skewed residuals too. Its law comes from flipping the sign of
+    whole replicates, so any correlation between cells is allowed for.
+    """
+    count = len(residuals)
+    halves = np.arange(count) % 2 == 0
+    products = np.zeros((count, count))
+    for half in (halves, ~halves):
+        moment = (residuals[~half] ** 2).mean(0) + floor**2
+        scaled = residuals[half] / np.sqrt(np.where(moment > 0, moment, np.inf))
+        products[np.ix_(half, half)] = scaled @ scaled.T
+    np.fill_diagonal(products, 0.0)
+    signs = np.random.default_rng(0).choice([-1.0, 1.0], size=(FLIPS, count))
+    flipped = np.einsum("fi,ij,fj->f", signs, products, signs, optimize=True)
+    return (1 + (flipped >= products.sum() - 1e-9 * np.abs(products).sum()).sum()) / (1 + FLIPS)
+
+
+def effective_cells(residuals: np.ndarray) -> float:
+    """The number of independent cells whose replicates would be correlated as weakly as these."""
+    count = len(residuals)
+    moment = (residuals**2).mean(0)
+    scaled = residuals[:, moment > 0] / np.sqrt(moment[moment > 0])
+    if scaled.shape[1] == 0:
+        return float("nan")
+    gram = scaled @ scaled.T / scaled.shape[1]
+    off = (gram**2).sum() - (np.diag(gram) ** 2).sum()
+    return float(min(count * (count - 1) / off, scaled.shape[1]))
+
+
+@singledispatch
+def judge(claim: Claim, sample) -> Judgement:
+    """The judgement on one claim; one rule per kind."""
+    raise TypeError(f"no rule for claims of kind {claim.kind}")
+
+
+@judge.register
+def _mean(claim: Mean, sample: Sample) -> Judgement:
+    out, use = sample.judgement(claim), sample.usable
+    if not use.any():
+        return out
+    if len(sample.draws) < LEAST_REPLICATES:
+        out.outcome, out.reason = UNDECIDED, f"fewer than {LEAST_REPLICATES} replicates"
+        return out
+    theory = sample.theory[:, use]
+    residuals = sample.draws[:, use] - theory
+    directions = {"shift": np.ones(residuals.shape[1])}
+    if np.abs(theory).max() > sample.floor:
+        directions["relative error"] = theory.mean(0)
+    for name, values in sample.coordinates.items():
+        ranks = stats.rankdata(values[use], method="dense")
+        if ranks.max() > 1:
+            directions[f"trend along {name}"] = 2 * (ranks - 1) / (ranks.max() - 1) - 1
+    for name, twin in sample.twins.items():
+        # A twin that is not finite somewhere (a pole of its own) speaks where it is.
+        deviation = twin[:, use] - theory
+        deviation = np.where(np.isfinite(deviation).all(0), deviation, 0.0)
+        if np.abs(deviation).max() > sample.floor:
+            directions[f"twin: {name}"] = deviation if np.ptp(deviation, axis=0).any() else deviation[0]
+    level = LEVEL / len(directions)
+    for name, direction in directions.items():
+        values, slack = projection(residuals, direction, sample.floor)
+        out.intervals[name] = interval(values, level, slack)
+    out.twins = {n: not _holds(out.intervals.get(f"twin: {n}", (1, 1)), 1.0) for n in claim.twins}
+    out.effective_cells = effective_cells(residuals)
+    caught = "relative error" if "relative error" in out.intervals else "shift"
+    out.detectable, out.detectable_unit = float(np.ptp(out.intervals[caught]) / 2), f"as a common {caught}"
+    off = [name for name, bounds in out.intervals.items() if not _holds(bounds, 0.0)]
+    p = sign_flip_p(residuals, sample.floor)
+    out.numbers["errors of random sign, p"] = p
+    reasons = [f"{name} lies in [{out.intervals[name][0]:.3g}, {out.intervals[name][1]:.3g}]" for name in off]
+    if p < OMNIBUS_LEVEL:
+        reasons.append(f"errors of random sign at p = {p:.1g}")
+    return out.settle(not reasons, "; ".join(reasons))
+
+
+def _holds(bounds: tuple[float, float], value: float) -> bool:
+    return bounds[0] <= value <= bounds[1]
+
+
+@judge.register
+def _pathwise(claim: Pathwise, sample: Sample) -> Judgement:
+    out, use = sample.judgement(claim), sample.usable
+    if not use.any():
+        return out
+    draws, theory = sample.draws[:, use], sample.theory[:, use]
+    typical = np.sqrt((theory**2).mean())
+    allowed = claim.tolerance * np.maximum(np.abs(theory), typical) + sample.floor
+
+    def worst(other):
+        return float((np.abs(draws - other) / allowed).max()) * claim.tolerance
+
+    error = worst(theory)
+    out.numbers["largest difference, in units of the terms"] = error
+    for name, twin in sample.twins.items():
+        miss = worst(np.where(np.isfinite(twin[:, use]), twin[:, use], theory))
+        out.numbers[f"the twin's ({name})"] = miss
+        out.twins[name] = miss > claim.tolerance
+    out.detectable, out.detectable_unit = claim.tolerance, "in units of the terms, in any draw"
+    return out.settle(error <= claim.tolerance, f"a draw differs by {error:.2g}, allowed {claim.tolerance:.2g}")
+
+
+@judge.register
+def _bound(claim: Bound, sample: Sample) -> Judgement:
+    out, use = sample.judgement(claim), sample.usable
+    if not use.any():
+        return out
+    largest, upper = float(np.abs(sample.draws[:, use]).max()), claim.upper + sample.floor
+    out.numbers["largest value"] = largest
+    for name, twin in sample.twins.items():
+        out.numbers[f"the twin's ({name})"] = float(np.nanmax(np.abs(twin[:, use])))
+        out.twins[name] = out.numbers[f"the twin's ({name})"] > upper
+    out.detectable, out.detectable_unit = upper, "in any draw"
+    return out.settle(largest <= upper, f"a draw reaches {largest:.2g}, allowed {upper:.2g}")
+
+
+@judge.register
+def _phase(claim: Phase, sample: Sample) -> Judgement:
+    out, use = sample.judgement(claim), sample.usable
+    if not use.any():
+        return out
+    if len(sample.draws) < LEAST_REPLICATES:
+        out.outcome, out.reason = UNDECIDED, f"fewer than {LEAST_REPLICATES} replicates"
+        return out
+    draws, theory = sample.draws[:, use], sample.theory[:, use].mean(0)
+    mean, error = draws.mean(0), draws.std(0, ddof=1) / len(draws) ** 0.5
+    decisive = (np.abs(mean) > 2 * error + sample.floor) & (np.abs(theory) > sample.floor)
+    right = np.sign(mean) == np.sign(theory)
+    if decisive.sum() < LEAST_DECISIVE:
+        out.outcome, out.reason = UNDECIDED, "too few cells are two standard errors from zero"
+        return out
+    share = float(right[decisive].mean())
+    out.numbers |= {"cells decided": int(decisive.sum()), "share with the theory's sign": share}
+    for name, twin in sample.twins.items():
+        differ = decisive & (np.sign(twin[:, use].mean(0)) != np.sign(theory))
+        sides = float(right[differ].mean()) if differ.any() else float("nan")
+        out.numbers[f"share siding with the theory against '{name}', of {int(differ.sum())}"] = sides
+        out.twins[name] = bool(differ.sum() >= LEAST_DECISIVE and sides >= claim.share)
+    out.detectable, out.detectable_unit = float(np.median(2 * error[decisive])), "(median) in the mean of one cell"
+    return out.settle(share >= claim.share, f"only {share:.3f} of the decided cells have the theory's sign")
+
+
+@judge.register
+def _order(claim: Order, rungs: list[Sample]) -> Judgement:
+    r"""Order and intercept of the discrepancy along a ladder.
+
+    The discrepancy of a rung is the residual projected onto the mean residual of the coarsest rung, taken from the
+    other replicates. Its order is the slope of a weighted log-log fit, its intercept that of a straight line in
+    ``setting ** order``; both with jackknife intervals over replicates.
+    """
+    out = rungs[0].judgement(claim)
+    use = np.all([rung.usable for rung in rungs], axis=0)
+    out.cells, out.failed = int(use.sum()), max(rung.failed for rung in rungs)
+    if not use.any():
+        return out
+    x = np.array(claim.values, float)
+    residuals = np.array([rung.draws[:, use] - rung.theory[:, use] for rung in rungs])
+    floor = rungs[0].floor
+    count = residuals.shape[1]
+    coarsest = int(np.argmax(x**claim.order))
+    total = residuals[coarsest].sum(0)
+    # Leave-one-out directions: a replicate never chooses the direction along which it is measured.
+    direction = (total - residuals[coarsest]) / (count - 1)
+    direction /= np.linalg.norm(direction, axis=1, keepdims=True)
+    size = use.sum() ** 0.5
+    along = np.einsum("krc,rc->kr", residuals, direction) / size
+
+    mean, error = along.mean(1), along.std(1, ddof=1) / count**0.5
+    kept = (mean > 10 * floor) & (mean > 2 * error)
+    out.numbers |= {
+        claim.setting: [float(v) for v in x],
+        "discrepancy": [float(v) for v in mean],
+        "standard error": [float(v) for v in error],
+    }
+    if kept.sum() < 3:
+        out.outcome, out.reason = UNDECIDED, "fewer than three rungs stand above the noise and the floor"
+        return out
+
+    def slope(values):
+        spread = np.hypot(error[kept] / values[kept], 0.02)
+        return np.polyfit(np.log(x[kept]), np.log(values[kept]), 1, w=1 / spread)[0]
+
+    def intercept(values, degree=1):
+        spread = np.hypot(error, 0.02 * np.abs(values)) + floor
+        return np.polyfit(x**claim.order, values, degree, w=1 / spread)[-1]
+
+    def jackknife(statistic, values, level):
+        total, at = values.sum(1), statistic(values.mean(1))
+        left = np.array([statistic((total - values[:, r]) / (count - 1)) for r in range(count)])
+        spread = ((count - 1) / count * ((left - left.mean()) ** 2).sum()) ** 0.5
+        half = stats.t.ppf(1 - level / 2, count - 1) * spread
+        return at, half
+
+    level = LEVEL / 2
+    order, half = jackknife(slope, np.where(along.mean(1, keepdims=True) > 0, along, np.abs(along)), level)
+    half = max(half, 0.1)
+    out.intervals["order"] = (order - half, order + half)
+    out.numbers["fitted order"] = float(order)
+    steps = np.diff(np.log(mean[kept])) / np.diff(np.log(x[kept]))
+    out.numbers["local slopes"] = [float(v) for v in steps]
+    at, wide = jackknife(intercept, along, level)
+    # The next order of the discrepancy bends the line; how far that moves its intercept is no failure of the limit.
+    slack = 10 * floor + (abs(at - intercept(mean, 2)) if len(x) > 3 else 0.0)
+    out.intervals["intercept"] = (at - wide - slack, at + wide + slack)
+    out.detectable, out.detectable_unit = wide + slack, "in the limit"
+
+    out.twins = {f"order {p:g}": not _holds(out.intervals["order"], p) for p in (claim.order - 1, claim.order + 1)}
+    for name in claim.twins:
+        gap = np.array([rung.theory[:, use] - rung.twins[name][:, use] for rung in rungs])
+        shifted = along + np.einsum("krc,rc->kr", gap, direction) / size
+        at, wide = jackknife(intercept, shifted, level)
+        out.twins[name] = abs(at) > wide + slack
+    reasons = []
+    if not _holds(out.intervals["order"], claim.order):
+        reasons.append(f"the fitted order is {order:.2f} +- {half:.2f}, not {claim.order:g}")
+    if not _holds(out.intervals["intercept"], 0.0):
+        reasons.append(f"the limit is off by {out.intervals['intercept']}")
+    return out.settle(not reasons, "; ".join(reasons))
