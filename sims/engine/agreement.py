@@ -7,7 +7,7 @@ A mean is judged by projection. With residuals :math:`e_{rc}` of replicate r in 
     w_{rc} = \frac{\delta_c}{v_{-r,c}},
 
 where the variance :math:`v_{-r}` is estimated from the other replicates. The :math:`\lambda_r` are independent whatever
-the correlation between cells; 0 is the theory and 1 is the twin, and the half-width of their t interval is the power.
+the correlation between cells; 0 is the theory and 1 is the twin, and the half-width of their interval is the power.
 A claim *agrees* if every interval holds 0, errors of random sign are excluded as well, and every twin is rejected. If the
 data cannot reject a twin the claim is *undecided*.
 """
@@ -30,6 +30,8 @@ OMNIBUS_LEVEL = 1e-4
 FLIPS = 50_000
 LEAST_REPLICATES = 4
 LEAST_DECISIVE = 5
+LEAST_EFFECTIVE = 3
+JACKKNIFE_REPLICATES = 64
 
 AGREES, DISAGREES, UNDECIDED, OUTSIDE = "agrees", "disagrees", "undecided", "outside validity"
 
@@ -209,10 +211,37 @@ def projection(residuals: np.ndarray, direction: np.ndarray, floor: float = 0.0)
     return (weights * residuals).sum(1) / norm, float((np.abs(weights).sum(1) * floor / norm).mean())
 
 
+def contrast(residuals: np.ndarray, direction: np.ndarray, level: float, floor: float = 0.0) -> tuple[float, float]:
+    r"""Interval for the component of the mean residual along a direction.
+
+    The weights tie the :math:`\lambda_r` of skewed cells to each other in second order. With few replicates the interval
+    is therefore that of the jackknife's pseudo-values, which counts those terms; with many they do not matter.
+    """
+    values, slack = projection(residuals, direction, floor)
+    count = len(values)
+    if count <= JACKKNIFE_REPLICATES:
+        kept = ~np.eye(count, dtype=bool)
+        each = [projection(residuals[k], direction[k] if direction.ndim == 2 else direction, floor)[0] for k in kept]
+        values = count * values.mean() - (count - 1) * np.mean(each, axis=1)
+    return interval(values, level, slack)
+
+
 def interval(values: np.ndarray, level: float, slack: float = 0.0) -> tuple[float, float]:
-    """The t interval for the mean at a false-alarm level, widened by `slack`."""
-    half = stats.t.ppf(1 - level / 2, len(values) - 1) * values.std(ddof=1) / len(values) ** 0.5 + slack
-    return float(values.mean() - half), float(values.mean() + half)
+    r"""Interval for the mean at a false-alarm level, widened by `slack`.
+
+    The union of the t interval and of Hall's (1992), which transforms t by its skewness
+    :math:`g = \hat\gamma / \sqrt n`: :math:`x \mapsto \frac{3}{g}\{[1 + g (x - g/6)]^{1/3} - 1\}`. With 20 replicates
+    of a skewed statistic the t interval alone misses the mean ten times too often.
+    """
+    count = len(values)
+    error = values.std(ddof=1) / count**0.5
+    quantile = stats.t.ppf(1 - level / 2, count - 1)
+    g = float(stats.skew(values)) / count**0.5 if error > 0 else 0.0
+    low = high = quantile
+    if abs(g) > 1e-9:
+        hall = [3 / g * (np.cbrt(1 + g * (x - g / 6)) - 1) for x in (quantile, -quantile)]
+        low, high = max(quantile, hall[0]), max(quantile, -hall[1])
+    return float(values.mean() - low * error - slack), float(values.mean() + high * error + slack)
 
 
 def sign_flip_p(residuals: np.ndarray, floor: float = 0.0) -> float:
@@ -278,15 +307,16 @@ def _mean(claim: Mean, sample: Sample) -> Judgement:
             directions[f"twin: {name}"] = deviation if np.ptp(deviation, axis=0).any() else deviation[0]
     level = LEVEL / len(directions)
     for name, direction in directions.items():
-        values, slack = projection(residuals, direction, sample.floor)
-        out.intervals[name] = interval(values, level, slack)
+        out.intervals[name] = contrast(residuals, direction, level, sample.floor)
     out.twins = {n: not _holds(out.intervals.get(f"twin: {n}", (1, 1)), 1.0) for n in claim.twins}
     out.effective_cells = effective_cells(residuals)
     caught = "relative error" if "relative error" in out.intervals else "shift"
     out.detectable, out.detectable_unit = float(np.ptp(out.intervals[caught]) / 2), f"as a common {caught}"
     off = [name for name, bounds in out.intervals.items() if not _holds(bounds, 0.0)]
-    p = sign_flip_p(residuals, sample.floor)
-    out.numbers["errors of random sign, p"] = p
+    p = 1.0
+    if out.effective_cells >= LEAST_EFFECTIVE:
+        p = sign_flip_p(residuals, sample.floor)
+        out.numbers["errors of random sign, p"] = p
     reasons = [f"{name} lies in [{out.intervals[name][0]:.3g}, {out.intervals[name][1]:.3g}]" for name in off]
     if p < OMNIBUS_LEVEL:
         reasons.append(f"errors of random sign at p = {p:.1g}")
@@ -399,9 +429,10 @@ def _order(claim: Order, rungs: list[Sample]) -> Judgement:
         spread = np.hypot(error[kept] / values[kept], 0.02)
         return np.polyfit(np.log(x[kept]), np.log(values[kept]), 1, w=1 / spread)[0]
 
-    def intercept(values, degree=1):
+    def intercept(values, *further):
         spread = np.hypot(error, 0.02 * np.abs(values)) + floor
-        return np.polyfit(x**claim.order, values, degree, w=1 / spread)[-1]
+        terms = np.stack([(x / x.max()) ** p for p in (0.0, claim.order, *further)], axis=1)
+        return np.linalg.lstsq(terms / spread[:, None], values / spread, rcond=None)[0][0]
 
     def jackknife(statistic, values, level):
         total, at = values.sum(1), statistic(values.mean(1))
@@ -419,13 +450,15 @@ def _order(claim: Order, rungs: list[Sample]) -> Judgement:
     out.numbers["local slopes"] = [float(v) for v in steps]
     at, wide = jackknife(intercept, along, level)
     # The next order of the discrepancy bends the line; how far that moves its intercept is no failure of the limit.
-    slack = 10 * floor + (abs(at - intercept(mean, 2)) if len(x) > 3 else 0.0)
+    bends = (2 * claim.order, claim.order + np.sign(claim.order)) if len(x) > 3 else ()
+    slack = 10 * floor + max((abs(at - intercept(mean, p)) for p in bends), default=0.0)
     out.intervals["intercept"] = (at - wide - slack, at + wide + slack)
     out.detectable, out.detectable_unit = wide + slack, "in the limit"
 
     out.twins = {f"order {p:g}": not _holds(out.intervals["order"], p) for p in (claim.order - 1, claim.order + 1)}
     for name in claim.twins:
         gap = np.array([rung.theory[:, use] - rung.twins[name][:, use] for rung in rungs])
+        gap = np.where(np.isfinite(gap), gap, 0.0)
         shifted = along + np.einsum("krc,rc->kr", gap, direction) / size
         at, wide = jackknife(intercept, shifted, level)
         out.twins[name] = abs(at) > wide + slack

@@ -330,8 +330,8 @@ def traced(settings: Mapping[str, Any]) -> dict[str, jax.Array]:
 
 @functools.cache
 def compiled(function: Callable) -> Callable:
-    """The jitted function, one per function, so that a second run compiles nothing."""
-    return jax.jit(function, static_argnames="sizes")
+    """The function jitted, its last argument (`sizes`) static; one per function, so that a second run compiles nothing."""
+    return jax.jit(function, static_argnums=-1)
 
 
 def evaluate(experiment: Experiment, formula: Callable, cells: Cells, settings: Mapping) -> dict[str, np.ndarray]:
@@ -340,7 +340,7 @@ def evaluate(experiment: Experiment, formula: Callable, cells: Cells, settings: 
     out: dict[str, np.ndarray] = {}
     for rows, here, sizes in by_sizes(experiment, cells, settings):
         columns = {name: jnp.asarray(v[rows], float) for name, v in cells.items()}
-        values = compiled(formula)(columns, traced(here), sizes=sizes)
+        values = compiled(formula)(columns, traced(here), sizes)
         for name, value in (values if isinstance(values, Mapping) else {"": values}).items():
             inner = np.shape(value)[1:]
             out.setdefault(name, np.full((count, *inner), np.nan))[rows] = np.broadcast_to(value, (len(rows), *inner))

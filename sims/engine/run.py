@@ -81,7 +81,7 @@ def groups(job: Job) -> list[_Group]:
         if job.experiment.batched:
             block = cells[rows[:1]].repeat(2, axis=0)
             args = (jax.random.key(0), arguments(job, block), traced(settings))
-            code = jaxpr_version(compiled(job.experiment.simulate).trace(*args, sizes=sizes).jaxpr)
+            code = jaxpr_version(compiled(job.experiment.simulate).trace(*args, sizes).jaxpr)
         else:
             code = source_version(job.experiment.simulate) + repr(sizes)
         name = identity(code, job.settings, job.seed, job.precision)
@@ -205,7 +205,7 @@ def _work(job: Job, item) -> dict[str, np.ndarray]:
         # A block of one takes another dot product in XLA, whose last bit differs: two cells at least.
         padded = np.resize(np.arange(len(rows)), max(size, 2))
         simulate = compiled(job.experiment.simulate)
-        values = simulate(key, arguments(job, cells[padded]), traced(group.settings), sizes=group.sizes)
+        values = simulate(key, arguments(job, cells[padded]), traced(group.settings), group.sizes)
         values = {name: np.asarray(v)[: len(rows)] for name, v in values.items()}
     else:
         scalars = dict(zip(job.values, cells[0], strict=True))

@@ -33,7 +33,7 @@ from sims.transfer.deep_linear import (
     rotated,
     weights,
 )
-from sims.transfer.regression import draw, regression
+from sims.transfer.regression import draw, mix, regression
 from theory.arguments import require
 from theory.transfer import (
     fine_tuning_endpoint_scale,
@@ -120,8 +120,8 @@ def simulate(key, cells, settings, sizes):
             learning_rate=settings["learning_rate"], steps=settings["steps"],
         )  # fmt: skip
         scratch, tuned = weights(scratch), weights(tuned)
-        residual = jnp.sqrt(jnp.sum(task.seen * jnp.stack([scratch - min_norm, tuned - min_norm]) ** 2, axis=1))
-        return scratch, tuned, jnp.max(residual) / size
+        residual = jnp.maximum(*(jnp.linalg.norm(task.seen * (w - min_norm)) for w in (scratch, tuned)))
+        return scratch, tuned, residual / size
 
     scratch, tuned, residual = jax.vmap(cell)(task.target, task.min_norm)
     ridge = settings["ridge"] * source_norm ** (2 - 2 / sizes.depth)
@@ -152,8 +152,8 @@ def simulate(key, cells, settings, sizes):
 def linear_probe(hidden, task, ridge):
     """End-to-end weights after ridge regression of the labels on the hidden layer, one row per cell."""
     gram = hidden.T @ (task.eigenvalues[:, None] * hidden) + ridge * jnp.eye(hidden.shape[1])
-    head = jnp.linalg.solve(gram, hidden.T @ (task.eigenvalues * task.min_norm).T)
-    return (hidden @ head).T
+    heads = jnp.linalg.solve(gram, hidden.T @ (task.eigenvalues[:, None] * task.solved))
+    return mix(task.mixture, hidden @ heads)
 
 
 def against_endpoint(tuned, task, source_norm, sizes):
@@ -167,11 +167,11 @@ def against_endpoint(tuned, task, source_norm, sizes):
         return fine_tuning_endpoint_scale(min_norm2, orthogonal, source_norm, depth)
 
     def distance(kappa):
-        endpoint = task.min_norm + (kappa * source_norm)[:, None] * unseen
+        endpoint = task.min_norm + jnp.outer(kappa * source_norm, unseen)
         return jnp.linalg.norm(tuned - endpoint, axis=1) / jnp.linalg.norm(endpoint, axis=1)
 
     defined = orthogonal > 0
-    measured = tuned @ unseen / (source_norm * jnp.where(defined, orthogonal, 1.0))
+    measured = jnp.sum(tuned * unseen[None], axis=1) / (source_norm * jnp.where(defined, orthogonal, 1.0))
     return {
         "fine_tuning_scale": jnp.where(defined, measured, jnp.nan),
         "fine_tuning_scale_theory": jnp.where(defined, scale(sizes.depth), jnp.nan),
@@ -192,7 +192,7 @@ def zero_mean_part(task, cells, sizes):
     unseen = (1 - task.seen) * task.source
     unseen_share = jnp.maximum(1 - n / d, 0.0)
     ones = jnp.ones_like(theta)
-    measured = (jnp.sum(task.min_norm**2, axis=1), jnp.sum(unseen**2) * ones, task.target @ unseen)
+    measured = (jnp.sum(task.min_norm**2, axis=1), jnp.sum(unseen**2) * ones, jnp.sum(task.target * unseen[None], axis=1))
     exact = (
         b**2 * n / d + sigma**2 * n / jnp.maximum(d - n - 1, 1),
         unseen_share * ones,

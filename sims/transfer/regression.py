@@ -33,6 +33,8 @@ class Task(NamedTuple):
         source: Unit source direction. Shape (d,).
         target: Target weights of each cell. Shape (cells, d).
         min_norm: Least-squares weights of least norm of each cell's labels. Shape (cells, d).
+        solved: Those weights for the labels X u, X v and the noise alone. Shape (d, 3).
+        mixture: How each cell mixes the three. Shape (cells, 3).
     """
 
     eigenvalues: Array
@@ -41,6 +43,16 @@ class Task(NamedTuple):
     source: Array
     target: Array
     min_norm: Array
+    solved: Array
+    mixture: Array
+
+
+def mix(mixture: Array, parts: Array) -> Array:
+    """Each cell's mixture of the columns of `parts`, (cells, k) and (d, k) to (cells, d).
+
+    A sum, not a matrix product: its last bit must not depend on how many cells the block has.
+    """
+    return jnp.sum(mixture[:, None, :] * parts[None], axis=2)
 
 
 def draw(key: Array, rows: int, d: int) -> Draw:
@@ -58,9 +70,9 @@ def regression(data: Draw, n: Array, theta: Array, sigma: Array, target_norm: Ar
     Labels are linear in (cos theta, sin theta, sigma), so three solved right-hand sides serve every cell.
     """
     rows, d = data.inputs.shape
-    inputs = jnp.where((jnp.arange(rows) < n)[:, None], data.inputs, 0.0)
+    inputs = jnp.where((jnp.arange(rows, dtype=n.dtype) < n)[:, None], data.inputs, 0.0)
     eigenvalues, basis = jnp.linalg.eigh(inputs.T @ inputs / n)
-    seen = jnp.arange(d) >= d - n
+    seen = jnp.arange(d, dtype=n.dtype) >= d - n
     eigenvalues = jnp.where(seen, eigenvalues, 0.0)
 
     plane = jnp.stack([data.source, data.normal], axis=1)
@@ -71,5 +83,6 @@ def regression(data: Draw, n: Array, theta: Array, sigma: Array, target_norm: Ar
     mixture = jnp.stack([target_norm * jnp.cos(theta), target_norm * jnp.sin(theta), sigma], axis=1)
     plane = basis.T @ plane
     return Task(
-        eigenvalues, seen.astype(basis.dtype), basis, plane[:, 0], mixture[:, :2] @ plane.T, mixture @ solved.T
-    )
+        eigenvalues, seen.astype(basis.dtype), basis, plane[:, 0],
+        mix(mixture[:, :2], plane), mix(mixture, solved), solved, mixture,
+    )  # fmt: skip

@@ -1,0 +1,101 @@
+"""Gaussian laws against matrix square roots, integrals and Monte Carlo."""
+
+import jax
+import jax.numpy as jnp
+import mpmath
+import numpy as np
+import pytest
+import scipy.linalg
+from jax.test_util import check_grads
+
+from theory.gaussian import arc_cosine_kernel, mmd, relu_kernel, wasserstein2
+
+
+def kernel_integral(u):
+    """E (z)_+ (u z + sqrt(1-u^2) z')_+ over the wedge where both are positive, in polar angle."""
+    wedge = np.pi - np.arccos(u)
+    start = -np.pi / 2 + np.arccos(u)  # z'-axis rotated by the angle between the two half-planes
+    first = lambda a: mpmath.cos(a) * mpmath.cos(a - mpmath.acos(u))  # noqa: E731
+    radial = 2  # int r^3 exp(-r^2/2) dr
+    return float(radial / (2 * mpmath.pi) * mpmath.quad(first, [start, start + wedge]))
+
+
+def test_arc_cosine_kernel_is_the_gaussian_integral():
+    u = np.array([-0.999, -0.5, -1e-6, 0.0, 0.3, 0.99, 1.0])
+    expected = [kernel_integral(value) for value in u]
+    np.testing.assert_allclose(arc_cosine_kernel(jnp.asarray(u)), expected, rtol=1e-10, atol=1e-13)
+    twin = (np.sqrt(1 - u**2) + u * np.arccos(u)) / (2 * np.pi)
+    assert not np.allclose(twin, expected, rtol=1e-3)
+
+
+def test_arc_cosine_kernel_at_its_ends():
+    ends = jnp.array([-1.0, 0.0, 1.0, 1 + 1e-12])
+    np.testing.assert_allclose(arc_cosine_kernel(ends), [0, 1 / (2 * np.pi), 0.5, 0.5], atol=1e-15)
+    slopes = jax.vmap(jax.grad(arc_cosine_kernel))(ends)
+    np.testing.assert_allclose(slopes, [0, 0.25, 0.5, 0.5], atol=1e-15)
+    check_grads(jax.jit(arc_cosine_kernel), (jnp.array([-0.9, -0.1, 0.0, 0.8]),), order=1)
+
+
+def test_relu_kernel_is_homogeneous_symmetric_and_sampled():
+    key = jax.random.key(0)
+    a = jax.random.normal(key, (3, 4))
+    c = jnp.concatenate([2 * a[:1], -a[1:2], jnp.zeros((1, 4))])
+    gram = relu_kernel(a, c)
+    np.testing.assert_allclose(gram[0, 0], jnp.sum(a[0] ** 2), rtol=1e-12)  # 2 |a|^2 / 2
+    np.testing.assert_allclose(gram[1, 1], 0, atol=1e-12)
+    np.testing.assert_array_equal(gram[:, 2], 0)
+    np.testing.assert_allclose(relu_kernel(3 * a, c), 3 * gram)
+    np.testing.assert_allclose(relu_kernel(c, a), gram.T, atol=1e-15)
+    x = jax.random.normal(jax.random.fold_in(key, 1), (100_000, 4))
+    products = jax.nn.relu(x @ a[0]) * jax.nn.relu(x @ a[2])
+    error = (products.mean() - relu_kernel(a, a)[0, 2]) / (products.std() / np.sqrt(x.shape[0]))
+    assert abs(error) < 5
+    gradient = jax.grad(lambda w: relu_kernel(w, w).sum())(jnp.concatenate([a, a[:1], 0 * a[:1]]))
+    assert np.isfinite(gradient).all()
+
+
+def test_relu_kernel_refuses_other_shapes():
+    with pytest.raises(ValueError, match="equally long rows"):
+        relu_kernel(jnp.ones((2, 3)), jnp.ones((2, 4)))
+
+
+def random_factors(shape, seed=0):
+    return jax.random.normal(jax.random.key(seed), (2, *shape))
+
+
+def test_wasserstein2_is_the_formula_of_square_roots():
+    factors, others = random_factors((5, 3, 3))
+    distances = wasserstein2(factors, others)
+    for A, C, distance in zip(*map(np.asarray, (factors, others, distances)), strict=True):
+        S, T = A @ A.T, C @ C.T
+        root = scipy.linalg.sqrtm(S)
+        cross = np.real(scipy.linalg.sqrtm(root @ T @ root))
+        np.testing.assert_allclose(distance**2, np.trace(S + T - 2 * cross), rtol=1e-10)
+        assert not np.isclose(distance**2, np.trace(S + T) - np.trace(cross), rtol=1e-3)
+
+
+def test_wasserstein2_of_commuting_equal_and_singular_covariances():
+    a, c = jnp.diag(jnp.array([1.0, 2.0, 0.0])), jnp.diag(jnp.array([3.0, 0.5, 1.0]))
+    np.testing.assert_allclose(wasserstein2(a, c), np.sqrt(4 + 2.25 + 1), rtol=1e-14)
+    rotation = scipy.linalg.qr(np.arange(9.0).reshape(3, 3) + np.eye(3))[0]
+    assert wasserstein2(c, c @ rotation) < 1e-14
+    assert np.isfinite(jax.grad(wasserstein2)(a, a)).all()
+
+
+def test_wasserstein2_gradient():
+    check_grads(jax.jit(wasserstein2), tuple(random_factors((3, 3))), order=1, atol=1e-5, rtol=1e-5)
+
+
+def test_mmd_is_the_sampled_discrepancy():
+    A, C = np.asarray(random_factors((2, 2), seed=3))
+    ell, count = 1.3, 100_000
+    rng = np.random.default_rng(0)
+    kernel = lambda x, y: np.exp(-((x - y) ** 2).sum(1) / (2 * ell**2))  # noqa: E731
+    x, x2, y, y2 = (rng.normal(size=(count, 2)) @ F.T for F in (A, A, C, C))
+    terms = kernel(x, x2) + kernel(y, y2) - kernel(x, y) - kernel(x2, y2)
+    exact = mmd(jnp.asarray(A @ A.T), jnp.asarray(C @ C.T), ell) ** 2
+    tolerance = 5 * terms.std() / np.sqrt(count)
+    assert abs(terms.mean() - exact) < tolerance
+    twin = mmd(jnp.asarray(A @ A.T), jnp.asarray(C @ C.T), ell / np.sqrt(2)) ** 2
+    assert abs(terms.mean() - twin) > tolerance
+    assert mmd(jnp.eye(3), jnp.eye(3), ell) == 0
