@@ -151,6 +151,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         topic, experiment = choose(name)
         options = vars(parser_for(name, experiment).parse_args(argv))
+        if options["topic"] != name:  # the topic came after an option
+            topic, experiment = choose(options["topic"])
+            options = vars(parser_for(options["topic"], experiment).parse_args(argv))
         if options["list"]:
             for known in topics():
                 for entry in experiments(known).values():

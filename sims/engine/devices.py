@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import queue
 from collections.abc import Callable, Iterable, Iterator
@@ -37,7 +38,8 @@ def configure_jax(precision: int | None = None, devices: int | None = None, dist
     """
     import jax
 
-    jax.config.update("jax_num_cpu_devices", devices or cores())
+    with contextlib.suppress(RuntimeError):  # JAX has begun already: its devices are what they are
+        jax.config.update("jax_num_cpu_devices", devices or cores())
     if distributed:
         jax.config.update("jax_cpu_collectives_implementation", "gloo")
         jax.distributed.initialize()
