@@ -54,7 +54,6 @@ def _ladder(judgement: dict) -> dict | None:
     seen = y > 0
     if seen.sum() < 2:
         return None
-    orders = [float(name.split()[1]) for name in judgement["twins"] if name.startswith("order ")]
     half = stats.t.ppf(0.975, max(judgement["replicates"] - 1, 1)) * error
     return {
         "setting": setting,
@@ -62,7 +61,7 @@ def _ladder(judgement: dict) -> dict | None:
         "y": y[seen],
         "half": half[seen],
         "fitted": numbers.get("fitted order"),
-        "predicted": float(np.mean(orders)) if orders else None,
+        "predicted": numbers["predicted order"],
         "sentence": judgement["sentence"],
         "outcome": judgement["outcome"],
     }

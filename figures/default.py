@@ -6,7 +6,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from figures.statistics import bars, edges, failed, log_spaced, mean, of_draws, z_values
 from figures.style import (
@@ -14,6 +14,7 @@ from figures.style import (
     MAGNITUDE,
     SIGNED,
     SMALL,
+    angle,
     angle_ticks,
     footer,
     hatched,
@@ -27,9 +28,11 @@ from figures.style import (
 )
 
 LEAST_FOR_A_MAP = 4
+EQUAL = 1e-4
 Z_LIMIT = 4.0
 COLUMNS = 3
 MOST_OUTPUTS = 8
+FEW = 5
 
 
 def overview(dataset: xr.Dataset) -> Figure:
@@ -40,7 +43,7 @@ def overview(dataset: xr.Dataset) -> Figure:
     Of further dimensions a few values are drawn, or one, which the panel names.
     """
     names = [name for name in dataset.data_vars if f"{name}_theory" in dataset][:MOST_OUTPUTS]
-    maps = [name for name in names if _map_axes(dataset[name])]
+    maps = [name for name in names if _map_axes(dataset[name]) and np.any(dataset[f"{name}_theory"])]
     lines = [name for name in names if name not in maps]
     columns = COLUMNS if maps else max(min(len(lines), COLUMNS), 1)
     rows = max(len(maps) + -(-len(lines) // columns), 1)
@@ -56,8 +59,19 @@ def overview(dataset: xr.Dataset) -> Figure:
             axis.remove()
         shown = [axis for axis in axes.flat if axis.figure is not None]
         letter(shown)
-        footer(figure, dataset, "line: theory, markers: simulation with 95 % bars")
+        _drop_repeated_labels(axes)
+        note = "line: theory, markers: simulation with 95 % bars"
+        if maps:
+            note += f"; s.e.: standard error; grey: no spread, or every draw within {EQUAL:g} of the theory"
+        footer(figure, dataset, note)
     return figure
+
+
+def _drop_repeated_labels(axes) -> None:
+    """An x label is said once where the panel below says the same."""
+    for above, below in zip(axes[:-1].flat, axes[1:].flat, strict=True):
+        if below.figure is not None and above.get_xlabel() == below.get_xlabel():
+            above.set_xlabel("")
 
 
 def _axes_and_inner(draws: xr.DataArray) -> tuple[list[str], list[str]]:
@@ -77,8 +91,13 @@ def _map_axes(draws: xr.DataArray) -> tuple[str, str] | None:
 def _rest(draws: xr.DataArray, used: tuple[str, ...]) -> tuple[dict[str, int], str]:
     """The middle of every dimension that is not used, and words for those that have a choice."""
     chosen = {d: draws.sizes[d] // 2 for d in draws.dims if d not in (*used, "replicate")}
-    words = [f"{_short(draws[d])} = {number(float(draws[d][i]))}" for d, i in chosen.items() if draws.sizes[d] > 1]
+    words = [f"{_short(draws[d])} = {_value(draws[d], i)}" for d, i in chosen.items() if draws.sizes[d] > 1]
     return chosen, ", ".join(words)
+
+
+def _value(coordinate: xr.DataArray, index: int) -> str:
+    value = float(coordinate[index])
+    return angle(value) if coordinate.attrs.get("units") == "rad" else number(value)
 
 
 def _short(coordinate: xr.DataArray) -> str:
@@ -95,15 +114,24 @@ def _is_log(coordinate: xr.DataArray) -> bool:
 
 
 def _x_axis(axis, coordinate: xr.DataArray) -> None:
-    axis.set_xlabel(label_of(coordinate))
+    axis.set_xlabel(label_of(coordinate, 36))
     if _is_log(coordinate):
         axis.set_xscale("log")
-        axis.xaxis.set_major_locator(LogLocator(numticks=5))
-        axis.xaxis.set_minor_formatter(NullFormatter())
+        _log_ticks(axis.xaxis, coordinate.values)
     elif coordinate.attrs.get("units") == "rad":
         angle_ticks(axis)
     else:
         axis.xaxis.set_major_locator(MaxNLocator(5))
+
+
+def _log_ticks(scale, values) -> None:
+    """Ticks at the values themselves where they are few, at powers of ten where they are many."""
+    if len(values) <= FEW:
+        scale.set_ticks(values, [number(float(v)) for v in values])
+        scale.set_ticks([], minor=True)
+    else:
+        scale.set_major_locator(LogLocator(numticks=5))
+        scale.set_minor_formatter(NullFormatter())
 
 
 def _draw_maps(figure, row, dataset, name):
@@ -117,12 +145,12 @@ def _draw_maps(figure, row, dataset, name):
     x_edges, y_edges = (edges(v, _is_log(here[n])) for v, n in ((x, x_name), (y, y_name)))
     values = mean(here).transpose(y_name, x_name).values
     expected = of_draws(predicted).transpose(y_name, x_name).values
-    z = z_values(here, predicted).transpose(y_name, x_name).values
+    z = z_values(here, predicted, EQUAL).transpose(y_name, x_name).values
     lost = dataset["status"].isel({d: i for d, i in chosen.items() if d in dataset["status"].dims})
     lost = failed(lost.sortby([x_name, y_name]).to_dataset(name="status")).transpose(y_name, x_name).values
 
     norm, cmap = _colours(expected, values)
-    titles = ("simulation, theory's contours", "(simulation − theory) / s.e.")
+    titles = ("simulation", "(sim. − theory) / s.e.")
     for axis, array, its_norm, its_cmap, title in (
         (row[0], values, norm, cmap, titles[0]),
         (row[1], z, Normalize(-Z_LIMIT, Z_LIMIT), SIGNED, titles[1]),
@@ -137,10 +165,13 @@ def _draw_maps(figure, row, dataset, name):
             bar.set_label(label_of(draws, 30), fontsize=SMALL + 0.5)
         if _is_log(here[y_name]):
             axis.set_yscale("log")
+            _log_ticks(axis.yaxis, y)
+        else:
+            axis.yaxis.set_major_locator(MaxNLocator(5))
         axis.set_title(title, fontsize=SMALL + 0.5, loc="right")
         _x_axis(axis, here[x_name])
     _contours(row[0], x, y, expected, norm)
-    row[0].set_ylabel(label_of(here[y_name]))
+    row[0].set_ylabel(label_of(here[y_name], 30))
     row[1].tick_params(labelleft=False)
     _draw_lines(row[2], draws.isel(chosen), theory.isel({d: i for d, i in chosen.items() if d in theory.dims}), words)
 
@@ -191,13 +222,15 @@ def _draw_lines(axis, draws, theory, words: str = ""):
     if varied:
         curves = np.unique(np.linspace(0, draws.sizes[varied] - 1, 3).round().astype(int))
     x = draws[along].values if along in draws.coords else np.arange(draws.sizes[along])
-    picked = [tuple(a if k is None or varied not in a.dims else a.isel({varied: k}) for a in (draws, theory)) for k in curves]
-    _y_limits(axis, [(mean(a).values, of_draws(b).values) for a, b in picked])
+    picked = [
+        tuple(a if k is None or varied not in a.dims else a.isel({varied: k}) for a in (draws, theory)) for k in curves
+    ]
+    _y_limits(axis, [(mean(a).values, bars(a).values, of_draws(b).values) for a, b in picked])
     dense = len(x) > 40
     for k, (cells, expected) in enumerate(picked):
         label = None
         if varied:
-            value = number(float(draws[varied][curves[k]]))
+            value = _value(draws[varied], curves[k])
             label = value if k else f"{_short(draws[varied])} = {value}"
         expected = np.asarray(of_draws(expected).values, float)
         expected = np.where(np.isfinite(expected), expected, np.nan)
@@ -207,19 +240,25 @@ def _draw_lines(axis, draws, theory, words: str = ""):
         if len(x) == 1:
             axis.plot(x, expected, "_", ms=14, color=f"C{k}")
     _x_axis(axis, draws[along] if along in draws.coords else xr.DataArray(x, dims=along, name=along))
-    if len(x) == 1 and not _is_log(xr.DataArray(x, dims=along)):
+    if len(x) == 1 and axis.get_xscale() == "linear":
         axis.set_xlim(x[0] - 1, x[0] + 1)
     axis.set_ylabel(label_of(draws, 34))
     if words:
         axis.text(0.98, 0.98, words, transform=axis.transAxes, ha="right", va="top", fontsize=SMALL, color=GREY)
     if varied:
-        legend_above(axis)
+        characters = sum(len(text) for text in axis.get_legend_handles_labels()[1])
+        legend_above(axis, fontsize=SMALL if characters > 24 else None)
 
 
 def _y_limits(axis, curves):
     """Limits that hold the theory and the means, logarithmic if they span more than one and a half decades."""
-    everything = np.concatenate([np.ravel(part) for pair in curves for part in pair])
-    finite = everything[np.isfinite(everything)]
+    finite = []
+    for means, half, expected in curves:
+        expected = np.broadcast_to(expected, means.shape)
+        both = np.isfinite(expected) & np.isfinite(means)
+        half = np.where(np.isfinite(half) & (half < np.abs(means)), half, 0.0)
+        finite += [(means - half)[both], (means + half)[both], expected[np.isfinite(expected)]]
+    finite = np.concatenate(finite)
     if len(finite) == 0:
         return
     low, high = finite.min(), finite.max()
@@ -233,3 +272,9 @@ def _y_limits(axis, curves):
     low = max(low, -8 * typical) if typical > 0 else low
     margin = 0.12 * (high - low) or 0.1 * abs(high) or 1.0
     axis.set_ylim(low - margin, high + 1.6 * margin)
+    largest = max(abs(low), abs(high))
+    if largest < 1e-2 or largest >= 1e5:
+        axis.yaxis.set_major_locator(MaxNLocator(4))
+        axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
+    else:
+        axis.ticklabel_format(axis="y", useOffset=False)

@@ -26,11 +26,16 @@ def bars(draws: xr.DataArray) -> xr.DataArray:
     return standard_error(draws) * stats.t.ppf(0.975, freedom)
 
 
-def z_values(draws: xr.DataArray, theory: xr.DataArray) -> xr.DataArray:
-    """(simulation - theory) / standard error, draw by draw where the theory is; nan where no draw varies."""
+def z_values(draws: xr.DataArray, theory: xr.DataArray, equal: float = 1e-12) -> xr.DataArray:
+    """(simulation - theory) / standard error, draw by draw where the theory is.
+
+    nan where no draw varies, and where every draw is the theory to `equal` times the largest size of the output.
+    """
     residuals = draws - theory.where(np.isfinite(theory))
     error = standard_error(residuals)
-    return mean(residuals) / error.where(error > 1e-12 * np.abs(draws).max("replicate"))
+    size = np.abs(theory.where(np.isfinite(theory))).max()
+    differs = np.abs(residuals).max("replicate") > equal * size
+    return (mean(residuals) / error.where(error > 0)).where(differs)
 
 
 def of_draws(theory: xr.DataArray) -> xr.DataArray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import re
 import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -73,17 +74,18 @@ def label_of(array: xr.DataArray, wrap: int | None = None) -> str:
     words = words if unit in ("1", "") else f"{words} ({unit})"
     if wrap is None:
         return words
-    held = words.replace(r"\ ", "\0")
-    return "\n".join(textwrap.wrap(held, wrap, break_long_words=False)).replace("\0", r"\ ")
+    held = re.sub(r"\$[^$]*\$", lambda formula: formula[0].replace(" ", "\0"), words)
+    return "\n".join(textwrap.wrap(held, wrap, break_long_words=False, break_on_hyphens=False)).replace("\0", " ")
 
 
 def number(value: float) -> str:
     """A number for a label: short, with a power of ten in mathtext where one is needed."""
-    plain = f"{value:.3g}"
-    if "e" not in plain:
-        return plain
-    mantissa, exponent = plain.split("e")
-    return rf"${mantissa}\times 10^{{{int(exponent)}}}$"
+    if value == 0 or 1e-4 <= abs(value) < 1e5:
+        return f"{value:.3g}".replace("-", "−") if abs(value) < 1e3 else f"{value:.0f}".replace("-", "−")
+    mantissa, exponent = f"{value:.2e}".split("e")
+    mantissa = mantissa.rstrip("0").rstrip(".")
+    power = f"10^{{{int(exponent)}}}"
+    return f"${power}$" if mantissa == "1" else rf"${mantissa}\times {power}$"
 
 
 def angle(value: float) -> str:
@@ -108,10 +110,9 @@ def angle_ticks(axis) -> None:
 def hatched(axis, x_edges: np.ndarray, y_edges: np.ndarray, where: np.ndarray, **options) -> None:
     """Hatch the cells (rows along y) in which `where` holds."""
     rows, columns = np.nonzero(where)
-    corners = [
-        [(x_edges[j], y_edges[i]), (x_edges[j + 1], y_edges[i]), (x_edges[j + 1], y_edges[i + 1]), (x_edges[j], y_edges[i + 1])]
-        for i, j in zip(rows, columns, strict=True)
-    ]  # fmt: skip
+    x, y = np.asarray(x_edges), np.asarray(y_edges)
+    around = ((0, 0), (1, 0), (1, 1), (0, 1))
+    corners = [[(x[j + right], y[i + up]) for right, up in around] for i, j in zip(rows, columns, strict=True)]
     if corners:
         look = {"facecolor": "none", "edgecolor": "0.35", "linewidth": 0, "hatch": HATCH, "zorder": 2} | options
         axis.add_collection(PolyCollection(corners, **look), autolim=False)
@@ -145,7 +146,7 @@ def legend_above(axis, handles=None, labels=None, **options):
         "loc": "lower right", "bbox_to_anchor": (1.0, 0.99), "ncols": len(handles), "handlelength": 0.9,
         "handletextpad": 0.35, "columnspacing": 0.8, "borderaxespad": 0.2, "borderpad": 0.1,
     }  # fmt: skip
-    return axis.legend(handles, labels, **(look | options))
+    return axis.legend(handles, labels, **(look | {k: v for k, v in options.items() if v is not None}))
 
 
 def theory_and_simulation(axis, theory: str = "theory", simulation: str = "simulation", **options) -> None:

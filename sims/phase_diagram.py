@@ -58,7 +58,9 @@ def parser_for(name: str, experiment) -> Parser:
     parser.add_argument("topic", nargs="?", default=name, metavar="TOPIC[/EXPERIMENT]", help="(%(default)s)")
     add_run_options(parser)
     parser.add_argument("--block", type=int, help="cells per call; bounds the memory and changes no number")
-    parser.add_argument("--distributed", action="store_true", help="share the work with the processes of jax.distributed")
+    parser.add_argument(
+        "--distributed", action="store_true", help="share the work with the processes of jax.distributed"
+    )
     parser.add_argument("--list", action="store_true", help="list topics and experiments, and end")
     parser.add_argument("--cite", action="store_true", help="print the BibTeX of the experiment's sources, and end")
     group = parser.add_argument_group("parameters of the theory (LO HI N, or values; 3.0 is a value, 3 a count)")
@@ -67,7 +69,9 @@ def parser_for(name: str, experiment) -> Parser:
     group = parser.add_argument_group("settings of the simulation")
     for key, setting in experiment.settings.items():
         kind = str if isinstance(setting.value, str) else float
-        group.add_argument(f"--{key}", type=kind, help=f"{setting.words} ({setting.value})", metavar=kind.__name__.upper())
+        group.add_argument(
+            f"--{key}", type=kind, help=f"{setting.words} ({setting.value})", metavar=kind.__name__.upper()
+        )
     return parser
 
 

@@ -1,7 +1,7 @@
 """The report: every claim of every topic, with its ladders and twins.
 
-``python -m sims.validate [TOPIC ...]`` writes ``<out>/report/index.html`` and ``report.json`` and ends with status 1 if any
-claim disagrees.
+``python -m sims.validate [TOPIC ...]`` writes ``<out>/report/index.html`` and ``report.json`` and ends with status 1
+if any claim disagrees.
 """
 
 from __future__ import annotations
@@ -40,9 +40,7 @@ def page(results: Sequence[tuple[str, str, object, Path]]) -> str:
                 f'<td style="color:{colour}"><b>{j.outcome}</b></td></tr>'
             )
         picture = f'<img src="{figure}" alt="{html.escape(title)}">' if figure else ""
-        sections.append(
-            f'<h2 id="{name}">{html.escape(title)}</h2>{picture}<pre>{html.escape(verdict.table())}</pre>'
-        )
+        sections.append(f'<h2 id="{name}">{html.escape(title)}</h2>{picture}<pre>{html.escape(verdict.table())}</pre>')
     summary = ", ".join(f"{n} {outcome}" for outcome, n in count.items())
     return PAGE.format(summary=summary, rows="".join(rows), sections="".join(sections))
 
@@ -78,13 +76,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         folder = writable(options.out / topic / job.experiment.name)
         ladders = job.ladders if options.ladders is None else options.ladders
         command = " ".join(["python -m sims.validate", *argv])
-        dataset, verdict, _ = study(
-            job, folder, ladders=ladders, command=command, devices=devices, fresh=options.fresh
-        )
+        dataset, verdict, _ = study(job, folder, ladders=ladders, command=command, devices=devices, fresh=options.fresh)
         figure = folder / next(name for name in draw(topic, dataset, folder) if name.endswith(".png"))
-        results.append((f"{topic}/{job.experiment.name}", job.experiment.title, verdict, os.path.relpath(figure, report)))
+        results.append(
+            (f"{topic}/{job.experiment.name}", job.experiment.title, verdict, os.path.relpath(figure, report))
+        )
         print(f"{topic}/{job.experiment.name}\n{verdict.table()}")
-    (report / "report.json").write_text(json.dumps({name: asdict(v) for name, _, v, _ in results}, indent=1, default=float))
+    (report / "report.json").write_text(
+        json.dumps({name: asdict(v) for name, _, v, _ in results}, indent=1, default=float)
+    )
     (report / "index.html").write_text(page(results))
     print(f"Written to {report}: index.html, report.json.")
     return 1 if any(verdict.disagrees for _, _, verdict, _ in results) else 0

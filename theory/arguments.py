@@ -65,9 +65,7 @@ def angle(**named: ArrayLike) -> None:
 def integer(at_least: int, **named: ArrayLike) -> None:
     """Requirement that each argument is a whole number not below `at_least`."""
     requirement = f"a whole number not below {at_least}"
-    _require_each(
-        lambda x: (x >= at_least) & (x == np.floor(x)) & np.isfinite(x), requirement, named
-    )
+    _require_each(lambda x: (x >= at_least) & (x == np.floor(x)) & np.isfinite(x), requirement, named)
 
 
 def depth_of_network(depth: ArrayLike) -> None:

@@ -21,7 +21,7 @@ def arc_cosine_kernel(cosine: Float[Array, "..."]) -> Float[Array, "..."]:
 
     Valid: exact; values of u beyond [-1, 1] by rounding are clipped.
     Source: Cho and Saul (2009), arc-cosine kernel of degree one, times 1/2.
-    Checked: two-dimensional integral (1e-10), mpmath, derivative at u = -1 and 1.
+    Checked: mpmath integral over the wedge (1e-10), derivative at u = -1 and 1.
     """
     u = jnp.clip(cosine, -1.0, 1.0)
     return (jnp.sqrt(1 - u**2) + u * (jnp.pi - jnp.arccos(u))) / (2 * jnp.pi)
@@ -84,16 +84,14 @@ def wasserstein2(factor: Float[Array, "..."], other: Float[Array, "..."]) -> Flo
     Valid: exact, singular covariances included; derivatives of first order; the gradient where
         the distance is 0 is 0.
     Source: Dowson and Landau (1982); the second form derived here.
-    Checked: matrix square roots of the first form (1e-12), distance 0, commuting covariances.
+    Checked: matrix square roots of the first form (1e-10), distance 0, commuting covariances.
     """
     left, _, right = jnp.linalg.svd(jnp.swapaxes(other, -1, -2) @ factor, full_matrices=False)
     rotation = jax.lax.stop_gradient(left @ right)
     return safe_sqrt(jnp.sum((factor - other @ rotation) ** 2, axis=(-2, -1)))
 
 
-def mmd(
-    covariance: Float[Array, "..."], other: Float[Array, "..."], bandwidth: float | Array
-) -> Float[Array, "..."]:
+def mmd(covariance: Float[Array, "..."], other: Float[Array, "..."], bandwidth: float | Array) -> Float[Array, "..."]:
     r"""Gaussian-kernel maximum mean discrepancy between two zero-mean Gaussians.
 
     .. math:: \mathrm{MMD}^2 = f(2\Sigma) + f(2\Sigma') - 2 f(\Sigma + \Sigma'),
@@ -118,6 +116,4 @@ def mmd(
         identity = jnp.broadcast_to(identity, total.shape)
         return 1 / jnp.sqrt(jnp.linalg.det(identity + total / bandwidth**2))
 
-    return safe_sqrt(
-        mean_kernel(2 * covariance) + mean_kernel(2 * other) - 2 * mean_kernel(covariance + other)
-    )
+    return safe_sqrt(mean_kernel(2 * covariance) + mean_kernel(2 * other) - 2 * mean_kernel(covariance + other))

@@ -23,9 +23,7 @@ def safe_sqrt(x: ArrayLike) -> Float[Array, "..."]:
     return jnp.where(x > 0, jnp.sqrt(jnp.where(x > 0, x, 1.0)), 0.0)
 
 
-def positive_root(
-    linear: Float[Array, "..."], constant: Float[Array, "..."]
-) -> Float[Array, "..."]:
+def positive_root(linear: Float[Array, "..."], constant: Float[Array, "..."]) -> Float[Array, "..."]:
     r"""Root :math:`x \ge 0` of :math:`x^2 = a x + c`, free of cancellation for either sign of a.
 
     .. math:: x = \tfrac12\big[a + \sqrt{a^2 + 4c}\big] = \frac{2c}{\sqrt{a^2 + 4c} - a}

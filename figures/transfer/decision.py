@@ -57,8 +57,14 @@ def decision(dataset: xr.Dataset) -> Figure | None:
         handles.append(Patch(facecolor=0.45 * np.array(PALE(2)[:3]) + 0.55, label="paler: a tie within 2 s.e."))
         if failed(d.data).any():
             handles.append(Patch(facecolor="none", edgecolor="0.35", hatch=HATCH, linewidth=0.4, label="failed"))
-        handles.append(Line2D([], [], color="black", linestyle=DASHED, linewidth=0.9, label=r"$\gamma^*$: probe = tuned scratch"))
-        figure.legend(handles=handles, loc="outside upper center", ncols=5 if columns > 2 and len(handles) == 5 else 3 if columns > 1 else 2)
+        handles.append(
+            Line2D([], [], color="black", linestyle=DASHED, linewidth=0.9, label=r"$\gamma^*$: probe = tuned scratch")
+        )
+        figure.legend(
+            handles=handles,
+            loc="outside upper center",
+            ncols=5 if columns > 2 and len(handles) == 5 else 3 if columns > 1 else 2,
+        )
         letter(axes.flat)
         footer(figure, dataset, d.note)
     return figure

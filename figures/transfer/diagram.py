@@ -26,7 +26,7 @@ AXES = ("gamma", "theta", "sigma", "replicate")
 GAMMA = r"samples per dimension $\gamma=n/d$"
 THETA = r"task angle $\theta$ (rad)"
 SLICES = (math.pi / 8, math.pi / 4, 3 * math.pi / 8)
-RIDGELESS = 10
+LEAST_SAMPLES = 10
 
 
 @dataclass(frozen=True)
@@ -80,9 +80,9 @@ class Diagram:
         return self.data.sel(sigma=sigma)
 
     def valid(self) -> np.ndarray:
-        """Amounts of data whose least-squares means are usable: ten samples, and ten away from n = d. Shape (gamma,)."""
+        """Where 20 replicates of a least-squares risk have a usable mean: ten samples, ten away from n = d."""
         n = np.round(self.gamma * self.d)
-        return (np.abs(n - self.d) >= RIDGELESS) & (n >= RIDGELESS)
+        return (np.abs(n - self.d) >= LEAST_SAMPLES) & (n >= LEAST_SAMPLES)
 
     def thetas(self) -> list[float]:
         """The simulated angles that the slices show: those nearest to pi/8, pi/4 and 3pi/8."""
@@ -127,7 +127,9 @@ class Diagram:
         if relative < 1:
             tangent = np.arccos(1 - relative)
             fan = np.geomspace(1e-6, 0.5, 60)
-            theta = np.concatenate([theta, *(side + sign * fan for side in (tangent, np.pi - tangent) for sign in (1, -1))])
+            theta = np.concatenate(
+                [theta, *(side + sign * fan for side in (tangent, np.pi - tangent) for sign in (1, -1))]
+            )
         theta = np.unique(theta[(theta >= 0) & (theta <= np.pi)])
         minus, plus, over = (np.asarray(part) for part in linear_transfer_boundary(theta, relative))
         if relative == 0:
@@ -152,7 +154,9 @@ def diagram(dataset: xr.Dataset) -> Diagram:
     settings = json.loads(dataset.attrs["settings"])
     extra = [dim for dim in dataset["status"].dims if dim not in AXES]
     chosen = dataset.isel(dict.fromkeys(extra, 0)).sortby(["gamma", "theta", "sigma"])
-    parts = [f"{dim.replace('_', ' ')} {number(float(dataset[dim][0]))}, the first of {dataset.sizes[dim]}" for dim in extra]
+    parts = [
+        f"{dim.replace('_', ' ')} {number(float(dataset[dim][0]))}, the first of {dataset.sizes[dim]}" for dim in extra
+    ]
     norms = float(chosen["source_norm"]), float(chosen["target_norm"])
     if not extra and norms != (1.0, 1.0):
         parts.append(rf"$|\beta_s|$ = {norms[0]:g}, $|\beta_t|$ = {norms[1]:g}")

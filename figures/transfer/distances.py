@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import matplotlib.pyplot as plt
 import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
@@ -17,7 +18,6 @@ from figures.style import (
     angle,
     footer,
     letter,
-    number,
     points,
     style,
     theory_and_simulation,
@@ -33,8 +33,6 @@ GAMMA_OF_PAIRS = 0.5
 
 def distances(dataset: xr.Dataset) -> Figure:
     """Probe transferability of random pairs against KL, W2, MMD and sin^2 theta; and along gamma for a single pair."""
-    import matplotlib.pyplot as plt
-
     d = diagram(dataset)
     sigma = telling_noise(d.sigma, d.target_norm) or 0.2
     with style():
@@ -59,7 +57,10 @@ def distances(dataset: xr.Dataset) -> Figure:
         axes["gamma"].tick_params(labelleft=False)
         _along_gamma(axes["gamma"], d, sigma, measures)
         letter(axes.values())
-        pairs = rf"(a–d): {PAIRS} random pairs, $\gamma$ = {GAMMA_OF_PAIRS:g}, theory; joined: one distance, opposite signs; $\sigma$ = {sigma:g}"
+        pairs = (
+            rf"(a–d): {PAIRS} random pairs, theory, $\gamma$ = {GAMMA_OF_PAIRS:g}, $\sigma$ = {sigma:g}; joined: one"
+        )
+        pairs += " distance, opposite signs"
         footer(figure, dataset, "; ".join(part for part in (pairs, d.note) if part))
     return figure
 
@@ -97,7 +98,7 @@ def _scatter(axis, x, saved):
 
 
 def opposite_pair(d: Diagram, measure, theta: float = 1.2) -> tuple[float, float] | None:
-    """(distance, source norm) of an aligned pair as far apart as the pair of equal norms at `theta`, if there is one."""
+    """(distance, source norm) of the aligned pair as far apart as the pair of equal norms at `theta`."""
     b = d.target_norm
     wanted = float(measure(theta, b))
 
@@ -115,7 +116,9 @@ def _opposite_pair(axis, d, sigma, measure, theta=1.2):
     if found is None:
         return
     saved = d.probe_asymptotic(GAMMA_OF_PAIRS, np.array([theta, 0.0]), sigma)
-    axis.plot([found[0]] * 2, saved, "o-", color="black", markerfacecolor="white", markersize=4, linewidth=0.9, zorder=4)
+    axis.plot(
+        [found[0]] * 2, saved, "o-", color="black", markerfacecolor="white", markersize=4, linewidth=0.9, zorder=4
+    )
 
 
 def _along_gamma(axis, d, sigma, measures):
@@ -126,7 +129,9 @@ def _along_gamma(axis, d, sigma, measures):
     axis.axhline(0, color=GREY, linewidth=0.5)
     for sign, color in ((1, BLUE), (-1, VERMILION)):
         shown = np.where(np.isfinite(exact), exact, axis.get_ylim()[1])
-        axis.fill_between(gamma, 0, shown, where=sign * shown >= 0, color=color, alpha=0.18, linewidth=0, interpolate=True)
+        axis.fill_between(
+            gamma, 0, shown, where=sign * shown >= 0, color=color, alpha=0.18, linewidth=0, interpolate=True
+        )
     axis.plot(gamma, np.where(np.isfinite(exact), exact, np.nan), color="black")
     simulated = np.flatnonzero(np.isclose(d.sigma, sigma))
     if len(simulated):
@@ -136,7 +141,9 @@ def _along_gamma(axis, d, sigma, measures):
     axis.set_xlabel(GAMMA)
     values = [float(measure(theta, d.source_norm)) for _, measure in measures.values()]
     names = ("KL", "$W_2$", "MMD")
-    words = ", ".join(f"{name} = {number(value)}" for name, value in zip(names, values, strict=True))
-    words = f"one pair, $\\theta$ = {angle(theta)}: {words} at every $\\gamma$"
+    words = ", ".join(f"{name} = {value:.2g}" for name, value in zip(names, values, strict=True))
+    words = f"$\\theta$ = {angle(theta)}: {words} at every $\\gamma$"
     axis.annotate(words, (0, 1), (16, 4), "axes fraction", "offset points", fontsize=SMALL, va="bottom")
-    theory_and_simulation(axis, loc="lower right", bbox_to_anchor=(1, 0.985), ncols=2, fontsize=SMALL, columnspacing=1.0)
+    theory_and_simulation(
+        axis, loc="lower right", bbox_to_anchor=(1, 0.985), ncols=2, fontsize=SMALL, columnspacing=1.0
+    )

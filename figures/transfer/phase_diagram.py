@@ -127,7 +127,9 @@ def simulated_map(axis, d: Diagram, method: str, sigma: float) -> None:
 def theory_map(axis, d: Diagram, method: str, sigma: float, points: int = 400) -> None:
     """The asymptotic transferability over the same ranges."""
     x, y = edges(d.theta), edges(d.gamma)
-    theta = np.minimum((np.linspace(x[0], x[-1], points + 1)[1:] + np.linspace(x[0], x[-1], points + 1)[:-1]) / 2, np.pi)
+    theta = np.minimum(
+        (np.linspace(x[0], x[-1], points + 1)[1:] + np.linspace(x[0], x[-1], points + 1)[:-1]) / 2, np.pi
+    )
     gamma = (np.linspace(y[0], y[-1], points + 1)[1:] + np.linspace(y[0], y[-1], points + 1)[:-1]) / 2
     predict = d.probe_asymptotic if method == "linear_transfer" else d.fine_tuned
     values = np.clip(predict(gamma[:, None], theta[None, :], sigma), -d.limit, d.limit)

@@ -72,7 +72,10 @@ def residuals(dataset: xr.Dataset) -> Figure | None:
             bar.set_label(r"$z$ = (simulation $-$ theory) / standard error")
             bar.outline.set_linewidth(0.6)
             look = {"facecolor": "none", "edgecolor": "0.35", "hatch": HATCH, "linewidth": 0.4}
-            words = [Patch(label=r"no claim: $n<10$, $|n-d|<10$, or failed", **look), Patch(color="0.85", label="exactly 0 in every draw")]
+            words = [
+                Patch(label=r"no claim: $n<10$, $|n-d|<10$, or failed", **look),
+                Patch(color="0.85", label="exactly 0 in every draw"),
+            ]
             axes[-1, -1].legend(
                 handles=words, loc="upper right", bbox_to_anchor=(1.02, -0.3), fontsize=SMALL, handlelength=1.4
             )
@@ -146,7 +149,7 @@ def _density(values):
 
 
 def _by_chance(d: Diagram, name: str, z: xr.DataArray) -> tuple[np.ndarray, np.ndarray]:
-    """The 95 % band of the histogram if every replicate's residuals had a random sign, correlation between cells kept."""
+    """The 95 % band of the histogram if replicates had random signs; the correlation between cells is kept."""
     draws = (d.data[name] - d.data[f"{name}_theory"]).transpose("replicate", "gamma", "theta", "sigma").values
     draws = draws[:, np.isfinite(z.values)]
     draws = draws[:, np.isfinite(draws).all(0)]

@@ -6,7 +6,6 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter
 
 from figures.statistics import bars, mean
 from figures.style import (
@@ -81,7 +80,9 @@ def _scratch(axis, d):
     if noise > 0:
         at = 0.98 * axis.get_xlim()[1]
         height = float(tuned_scratch_risk(at, noise, d.target_norm))
-        axis.annotate("best ridge", (at, height), (0, -3), textcoords="offset points", ha="right", va="top", fontsize=SMALL)
+        axis.annotate(
+            "best ridge", (at, height), (0, -3), textcoords="offset points", ha="right", va="top", fontsize=SMALL
+        )
 
 
 def _probe(axis, d, sigma):

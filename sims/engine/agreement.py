@@ -6,10 +6,10 @@ A mean is judged by projection. With residuals :math:`e_{rc}` of replicate r in 
 .. math:: \lambda_r = \frac{\sum_c w_{rc}\, e_{rc}}{\sum_c w_{rc}\, \delta_c}, \qquad
     w_{rc} = \frac{\delta_c}{v_{-r,c}},
 
-where the variance :math:`v_{-r}` is estimated from the other replicates. The :math:`\lambda_r` are independent whatever
-the correlation between cells; 0 is the theory and 1 is the twin, and the half-width of their interval is the power.
-A claim *agrees* if every interval holds 0, errors of random sign are excluded as well, and every twin is rejected. If the
-data cannot reject a twin the claim is *undecided*.
+where the variance :math:`v_{-r}` is estimated from the other replicates. The :math:`\lambda_r` are independent
+whatever the correlation between cells; 0 is the theory and 1 is the twin, and the half-width of their interval is the
+power. A claim *agrees* if every interval holds 0, errors of random sign are excluded as well, and every twin is
+rejected. If the data cannot reject a twin the claim is *undecided*.
 """
 
 from __future__ import annotations
@@ -214,8 +214,8 @@ def projection(residuals: np.ndarray, direction: np.ndarray, floor: float = 0.0)
 def contrast(residuals: np.ndarray, direction: np.ndarray, level: float, floor: float = 0.0) -> tuple[float, float]:
     r"""Interval for the component of the mean residual along a direction.
 
-    The weights tie the :math:`\lambda_r` of skewed cells to each other in second order. With few replicates the interval
-    is therefore that of the jackknife's pseudo-values, which counts those terms; with many they do not matter.
+    The weights tie the :math:`\lambda_r` of skewed cells to each other in second order. With few replicates the
+    interval is therefore that of the jackknife's pseudo-values, which counts those terms; with many they do not matter.
     """
     values, slack = projection(residuals, direction, floor)
     count = len(values)
@@ -420,6 +420,7 @@ def _order(claim: Order, rungs: list[Sample]) -> Judgement:
         claim.setting: [float(v) for v in x],
         "discrepancy": [float(v) for v in mean],
         "standard error": [float(v) for v in error],
+        "predicted order": float(claim.order),
     }
     if kept.sum() < 3:
         out.outcome, out.reason = UNDECIDED, "fewer than three rungs stand above the noise and the floor"

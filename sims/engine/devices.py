@@ -49,7 +49,7 @@ def configure_jax(precision: int | None = None, devices: int | None = None, dist
     jax.config.update("jax_default_matmul_precision", "highest")
     local = jax.local_devices()
     if devices and devices > len(local):
-        raise ValueError(f"`devices` must be at most {len(local)}, the number of {platform} devices, but got {devices}.")
+        raise ValueError(f"`devices` must be at most the {len(local)} of {platform}, but got {devices}.")
     return precision, local[:devices]
 
 

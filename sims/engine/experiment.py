@@ -315,7 +315,9 @@ def per_cell(one: Callable[..., Mapping[str, Array]]) -> Callable[..., Mapping[s
 def by_sizes(experiment: Experiment, cells: Cells, settings: Mapping) -> Iterator[tuple[np.ndarray, dict, Hashable]]:
     """(rows, settings with the static parameters, sizes) of the cells that share one compilation; columns are flat."""
     static = [name for name in experiment.parameters if experiment.role(name) == "static"]
-    columns = np.stack([cells[name] for name in static]) if static else np.empty((0, np.size(next(iter(cells.values())))))
+    columns = (
+        np.stack([cells[name] for name in static]) if static else np.empty((0, np.size(next(iter(cells.values())))))
+    )
     for value in np.unique(columns, axis=1).T if static else [()]:
         rows = np.flatnonzero((columns == np.reshape(value, (-1, 1))).all(axis=0))
         here = {**settings, **dict(zip(static, map(float, value), strict=True))}
@@ -330,7 +332,7 @@ def traced(settings: Mapping[str, Any]) -> dict[str, jax.Array]:
 
 @functools.cache
 def compiled(function: Callable) -> Callable:
-    """The function jitted, its last argument (`sizes`) static; one per function, so that a second run compiles nothing."""
+    """The function jitted, its last argument (`sizes`) static; the same one for every run, which compiles nothing anew."""
     return jax.jit(function, static_argnums=-1)
 
 

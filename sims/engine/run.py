@@ -158,9 +158,7 @@ def run(
     quiet = None if progress else True
     with tqdm(total=total, unit="pair", disable=quiet, delay=2, smoothing=0.05, desc=experiment.name) as bar:
         try:
-            for (group, replicate, rows, _), values in scatter(
-                items, functools.partial(_work, job), devices or [None]
-            ):
+            for (group, replicate, rows, _), values in scatter(items, functools.partial(_work, job), devices or [None]):
                 replicates = np.full(len(rows), replicate)
                 keep(rows, replicates, values)
                 waiting.setdefault(group.identity, []).append(

@@ -183,7 +183,7 @@ data_distances = Experiment(
         ),
     ),
     presets={
-        "smoke": {"samples": 300, "kernel_samples": 300, "replicates": 40, "ladders": False},
+        "smoke": {"samples": 300, "kernel_samples": 300, "replicates": 60, "ladders": False},
         "laptop": {"replicates": 100},
         "paper": {"samples": 4000, "kernel_samples": 4000, "theta": np.linspace(0.0, math.pi, 33), "replicates": 100},
     },

@@ -1,7 +1,7 @@
 """Deep linear networks and their training, on losses that are diagonal quadratics of the end-to-end weights.
 
-A network is a tuple of layers. Layers are matrices, the last one a vector; or, in the reduced form that rank-one networks
-keep exactly under gradient descent, the first is a vector and the others are numbers.
+A network is a tuple of layers. Layers are matrices, the last one a vector; or, in the reduced form that rank-one
+networks keep exactly under gradient descent, the first is a vector and the others are numbers.
 """
 
 from __future__ import annotations
@@ -24,9 +24,7 @@ def initial_network(key: Array, d: int, width: int, depth: int, alpha: Array) ->
     shapes = [(d, *inner), *[inner * 2] * (depth - 2), inner]
     fan_in = [d, *[max(width, 1)] * (depth - 2), 1]
     keys = jax.random.split(key, depth)
-    return tuple(
-        scale * jax.random.normal(k, shape) / f**0.5 for k, shape, f in zip(keys, shapes, fan_in, strict=True)
-    )
+    return tuple(scale * jax.random.normal(k, shape) / f**0.5 for k, shape, f in zip(keys, shapes, fan_in, strict=True))
 
 
 def rotated(network: Network, basis: Array) -> Network:
@@ -62,8 +60,8 @@ def quadratic_loss(curvature: Array, optimum: Array):
 def reduced_flow(network: Network, curvature: Array, optimum: Array, times: Array) -> Network:
     r"""Gradient flow of a reduced network (u, s_2, ..., s_L) on a quadratic loss, at the last of `times`.
 
-    Given the product :math:`a = \prod_l s_l` every coordinate of u obeys a linear equation, whose exponential is exact; a
-    midpoint rule follows a. The flow conserves :math:`s_l^2 - |u|^2`, which gives the s. No step is limited by
+    Given the product :math:`a = \prod_l s_l` every coordinate of u obeys a linear equation, whose exponential is exact;
+    a midpoint rule follows a. The flow conserves :math:`s_l^2 - |u|^2`, which gives the s. No step is limited by
     stiffness, so a logarithmic grid reaches the limit. Second order in the ratio of successive times.
     """
     first, rest = network[0], jnp.stack(network[1:])

@@ -48,7 +48,9 @@ def simulate(key, cells, settings, sizes):
 
     # The target's part within the span lies along one task: the features are isotropic there.
     plane = jnp.stack([frame[:, 0], frame[:, r]], axis=1)
-    weights = jnp.stack([jnp.sqrt(cells["inside"]) * jnp.ones_like(cells["outside"]), jnp.sqrt(cells["outside"])], axis=1)
+    weights = jnp.stack(
+        [jnp.sqrt(cells["inside"]) * jnp.ones_like(cells["outside"]), jnp.sqrt(cells["outside"])], axis=1
+    )
 
     def risks(k):
         data = draw(k, sizes.rows, d)
@@ -72,7 +74,9 @@ def simulate(key, cells, settings, sizes):
 
 
 def predict(cells, settings, sizes):
-    return {"probe_risk": feature_space_risk(cells["n"], cells["rank"], cells["inside"], cells["outside"], cells["sigma"])}
+    return {
+        "probe_risk": feature_space_risk(cells["n"], cells["rank"], cells["inside"], cells["outside"], cells["sigma"])
+    }
 
 
 def unseen_target_forgotten(cells, settings, sizes):
@@ -131,7 +135,7 @@ feature_space = Experiment(
     claims=(
         Mean(
             "probe_risk", "the mean risk is the exact one, in few samples and in many",
-            floor=1e-6, where=off_peak,
+            floor=1e-13, where=off_peak,
             twins={
                 "target outside the span is no noise": unseen_target_forgotten,
                 "n - r for n - r - 1": asymptotic,

@@ -24,7 +24,7 @@ from sims.engine.experiment import (
     whole,
 )
 from sims.transfer.deep_linear import features, initial_network, quadratic_loss, weights
-from sims.transfer.phase_diagram import SOURCE
+from sims.transfer.phase_diagram import SOURCE, to_samples, validate
 from theory.arguments import require
 from theory.roots import positive_root
 from theory.transfer import feature_ridge_risk, isotropic_feature_ridge_risk, linear_transfer_risk
@@ -55,9 +55,10 @@ def simulate(key, cells, settings, sizes):
         network = gradient_flow(loss, network, 0.05 * sizes.pretraining_steps, sizes.pretraining_steps)
         return features(network), jnp.linalg.norm(weights(network) - frame[:, 0])
 
-    gaussian, lost_gaussian = pretrained(initial_network(k_gaussian, d, d, 2, tail))
     rotation, _ = jnp.linalg.qr(jax.random.normal(k_orthogonal, (d, d)))
-    orthogonal, lost_orthogonal = pretrained((tail * rotation, jnp.zeros(d)))
+    starts = initial_network(k_gaussian, d, d, 2, tail), (tail * rotation, jnp.zeros(d))
+    learned, lost = jax.vmap(pretrained)(jax.tree.map(lambda *layers: jnp.stack(layers), *starts))
+    gaussian, orthogonal = learned
     cosine, sine, sigma, ridge = jnp.cos(cells["theta"]), jnp.sin(cells["theta"]), cells["sigma"], ridges(cells)
 
     def targets(c, s):
@@ -70,37 +71,38 @@ def simulate(key, cells, settings, sizes):
         inputs = used * jax.random.normal(k_inputs, (sizes.rows, d))
         noise = jax.random.normal(k_noise, (sizes.rows, sizes.tasks))
 
-        def of(learned):
-            hidden = inputs @ learned
+        def of(features):
+            hidden = inputs @ features
             gram = hidden.T @ hidden / n
             clean, noisy = hidden.T @ (inputs @ frame) / n, hidden.T @ noise / n
 
             def risk(c, s, sigma, ridge):
                 correlation = c * clean[:, :1] + s * clean[:, 1:] + sigma * noisy
                 heads = jax.scipy.linalg.solve(gram + ridge * jnp.eye(d), correlation, assume_a="pos")
-                return jnp.sum((learned @ heads - targets(c, s)) ** 2) / sizes.tasks
+                return jnp.sum((features @ heads - targets(c, s)) ** 2) / sizes.tasks
 
             return jax.vmap(risk)(cosine, sine, sigma, ridge)
 
-        return of(gaussian), of(orthogonal)
+        return jax.vmap(of)(learned)
 
-    keys = jax.random.split(k_data, sizes.draws)
-    risk, isotropic = (jnp.mean(r, axis=0) for r in jax.lax.map(risks, keys))
+    risk, isotropic = jnp.mean(jax.lax.map(risks, jax.random.split(k_data, sizes.draws)), axis=0)
 
     def equivalent(cell):
         c, s, sigma, ridge = cell
-        return jnp.mean(feature_ridge_risk(gaussian, targets(c, s).T, n, sigma, ridge))
+        samples = jnp.stack([n, 1e9 * n])[:, None]
+        return jnp.mean(feature_ridge_risk(gaussian, targets(c, s).T, samples, sigma, ridge), axis=1)
 
+    theory = jax.lax.map(equivalent, (cosine, sine, sigma, ridge))
     strength = jnp.sum((orthogonal.T @ source) ** 2)
     floor = linear_transfer_risk(cells["theta"], ridge, feature_scale(tail))
-    lost = jnp.maximum(lost_gaussian, lost_orthogonal) > 1e-6
     return {
         "learned_features_risk": risk,
-        "learned_features_risk_theory": jax.lax.map(equivalent, (cosine, sine, sigma, ridge)),
+        "learned_features_risk_theory": theory[:, 0],
+        "learned_features_risk_infinite": theory[:, 1],
         "isotropic_tail_risk": isotropic,
         "gain_of_tail": floor - isotropic,
         "feature_strength": strength * jnp.ones_like(ridge),
-        "status": jnp.where(lost, 1, 0) * jnp.ones(ridge.shape, jnp.int32),
+        "status": jnp.where(jnp.max(lost) > 1e-6, 1, 0) * jnp.ones(ridge.shape, jnp.int32),
     }
 
 
@@ -140,11 +142,6 @@ def ridge_forgotten(cells, settings, sizes):
     return isotropic_risk(cells, ridge=jnp.zeros_like(cells["tail"]))
 
 
-def isotropic_twin(cells, settings, sizes):
-    """The closed form of an orthogonal start, for a Gaussian one."""
-    return isotropic_risk(cells)
-
-
 def noise_forgotten(cells, settings, sizes):
     risk = isotropic_risk(cells, sigma=jnp.zeros_like(cells["sigma"]))
     return tail_forgotten(cells, settings, sizes) - risk
@@ -165,12 +162,8 @@ def clear_of_zero(cells, settings):
     return np.abs(predict(cells, settings, None)["gain_of_tail"]) > 2 / settings["d"]
 
 
-def to_samples(gamma, settings):
-    return np.maximum(np.round(gamma * settings["d"]), 1) / settings["d"]
-
-
-def validate(values, settings):
-    require(values["gamma"] <= settings["gamma_max"], "gamma", f"at most gamma_max = {settings['gamma_max']:g}", values["gamma"])
+def validate_tasks(values, settings):
+    validate(values, settings)
     require(settings["tasks"] < settings["d"], "tasks", f"below d = {settings['d']}", settings["tasks"])
 
 
@@ -199,7 +192,7 @@ learned_features = Experiment(
     sizes=sizes,
     simulate=simulate,
     predict=predict,
-    validate=validate,
+    validate=validate_tasks,
     outputs={
         "learned_features_risk": Output("risk of the probe, Gaussian start"),
         "isotropic_tail_risk": Output("risk of the probe, orthogonal start"),
@@ -217,13 +210,14 @@ learned_features = Experiment(
         ),
         Order(
             "learned_features_risk", "the risk on actual features is that of the equivalent, to order 1/d",
-            floor=1e-9, setting="d", values=(10, 20, 40, 80), order=-1, replicates=40,
+            floor=1e-13, setting="d", values=(10, 20, 40, 80), order=-1, replicates=40,
             axes={"gamma": [1.5], "theta": [1.0], "sigma": [0.5], "relative_ridge": [0.02]},
-            settings={"draws": 400, "tasks": 8}, twins={"isotropic tail": isotropic_twin},
+            settings={"draws": 400, "tasks": 8},
+            twins={"tail to zero first": tail_forgotten, "infinite samples": "learned_features_risk_infinite"},
         ),
         Order(
             "isotropic_tail_risk", "the risk on an isotropic tail is the closed form, to order 1/d",
-            floor=1e-9, setting="d", values=(20, 40, 80, 160), order=-1, replicates=40,
+            floor=1e-13, setting="d", values=(20, 40, 80, 160), order=-1, replicates=40,
             axes={"gamma": [0.5], "theta": [1.0], "sigma": [0.5], "relative_ridge": [0.5, 2.0]},
             settings={"draws": 20, "tasks": 8},
             twins={"tail to zero first": tail_forgotten, "ridge to zero first": ridge_forgotten},

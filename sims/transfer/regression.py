@@ -15,7 +15,7 @@ from jax import Array
 
 
 class Draw(NamedTuple):
-    """One replicate's randomness: X (rows, d), noise (rows,), and unit vectors: the source and its normal in the plane."""
+    """One replicate's randomness: X (rows, d), noise (rows,), and two orthonormal directions."""
 
     inputs: Array
     noise: Array
@@ -59,9 +59,7 @@ def draw(key: Array, rows: int, d: int) -> Draw:
     """Gaussian inputs and noise, and two orthonormal directions, uniform on the sphere."""
     k_inputs, k_noise, k_plane = jax.random.split(key, 3)
     plane, _ = jnp.linalg.qr(jax.random.normal(k_plane, (d, 2)))
-    return Draw(
-        jax.random.normal(k_inputs, (rows, d)), jax.random.normal(k_noise, (rows,)), plane[:, 0], plane[:, 1]
-    )
+    return Draw(jax.random.normal(k_inputs, (rows, d)), jax.random.normal(k_noise, (rows,)), plane[:, 0], plane[:, 1])
 
 
 def regression(data: Draw, n: Array, theta: Array, sigma: Array, target_norm: Array) -> Task:

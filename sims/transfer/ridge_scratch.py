@@ -10,8 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from sims.engine.experiment import POSITIVE, Experiment, Mean, Order, Output, Parameter, Setting, whole
-from sims.transfer.phase_diagram import SOURCE
-from theory.arguments import require
+from sims.transfer.phase_diagram import SOURCE, to_samples, validate
 from theory.transfer import (
     isotropic_feature_ridge_risk,
     scratch_risk,
@@ -40,7 +39,7 @@ def simulate(key, cells, settings, sizes):
     n = jnp.round(cells["gamma"] * d)
 
     def solved(k):
-        """A data set in its eigenbasis: the spectrum, the targets, and their and the noise's correlation with inputs."""
+        """A data set in its eigenbasis: spectrum, targets, and the inputs' correlation with clean labels and noise."""
         k_inputs, k_noise, k_targets = jax.random.split(k, 3)
         used = (jnp.arange(sizes.rows, dtype=float) < n).astype(float)[:, None]
         inputs = used * jax.random.normal(k_inputs, (sizes.rows, d))
@@ -117,16 +116,9 @@ def gamma_forgotten(cells, settings, sizes):
     return ridge_risk(cells, cells["relative_ridge"] * noise_to_signal(cells, settings, sizes))
 
 
-def to_samples(gamma, settings):
-    return np.maximum(np.round(gamma * settings["d"]), 1) / settings["d"]
-
-
-def validate(values, settings):
-    require(values["gamma"] <= settings["gamma_max"], "gamma", f"at most gamma_max = {settings['gamma_max']:g}", values["gamma"])
-
-
 LADDER = {
-    "setting": "d", "values": (20, 40, 80, 160), "order": -1, "replicates": 60, "settings": {"draws": 20, "gamma_max": 1.0},
+    "setting": "d", "values": (20, 40, 80, 160), "order": -1, "replicates": 60,
+    "settings": {"draws": 20, "gamma_max": 1.0},
     "axes": {"gamma": [0.5, 1.0], "sigma": [0.5], "relative_ridge": [0.2, 5.0]},
 }  # fmt: skip
 
@@ -162,19 +154,21 @@ ridge_scratch = Experiment(
     claims=(
         Mean(
             "best_ridge", "the ridge of least risk is where the theory says, at every size",
-            floor=1e-7, twins={"gamma forgotten": noise_to_signal, "sigma for its square": standard_deviation},
+            floor=1e-12, twins={"gamma forgotten": noise_to_signal, "sigma for its square": standard_deviation},
         ),
         Order(
             "tuned_risk", "the risk at the best ridge is the closed form, to order 1/d",
-            floor=1e-9, twins={"ridgeless": ridgeless}, **LADDER,
+            floor=1e-13, twins={"ridgeless": ridgeless}, **LADDER,
         ),
         Order(
             "ridge_risk", "the risk at any ridge is the closed form, to order 1/d",
-            floor=1e-9, twins={"ridgeless": ridgeless, "gamma forgotten": gamma_forgotten}, **LADDER,
+            floor=1e-13, twins={"ridgeless": ridgeless, "gamma forgotten": gamma_forgotten}, **LADDER,
         ),
     ),
     presets={
-        "smoke": {"d": 30, "gamma": [0.5, 1.5], "sigma": [0.3, 0.6], "relative_ridge": [0.2, 1.0, 5.0], "ladders": False},
+        "smoke": {
+            "d": 30, "gamma": [0.5, 1.5], "sigma": [0.3, 0.6], "relative_ridge": [0.2, 1.0, 5.0], "ladders": False,
+        },
         "laptop": {"replicates": 20},
         "paper": {"d": 500, "gamma": np.linspace(0.2, 3.0, 15), "draws": 20, "replicates": 50},
     },

@@ -22,9 +22,8 @@ from sims.engine.experiment import (
     whole,
 )
 from sims.transfer.deep_linear import initial_network, quadratic_loss, rotated, weights
-from sims.transfer.phase_diagram import SOURCE
+from sims.transfer.phase_diagram import SOURCE, to_samples, validate
 from sims.transfer.regression import draw, regression
-from theory.arguments import require
 from theory.transfer import weight_decay_ridge
 
 
@@ -48,7 +47,7 @@ def simulate(key, cells, settings, sizes):
     spectrum, optimum = task.eigenvalues, task.min_norm[0]
     fresh = rotated(initial_network(k_network, sizes.d, sizes.width, sizes.depth, settings["alpha"]), task.basis)
 
-    # At three layers the origin is a local minimum for any decay: a network that has learned something does not fall in.
+    # At three layers the origin is a local minimum for any decay; a network that has learned does not fall in.
     fit = quadratic_loss(spectrum, optimum)
     learned = gradient_descent(fit, fresh, settings["learning_rate"], settings["fitting_steps"])
 
@@ -76,7 +75,7 @@ def simulate(key, cells, settings, sizes):
             "distance": jnp.linalg.norm(beta - path(sizes.depth)) / norm,
             "distance_other_depth": jnp.linalg.norm(beta - path(other)) / norm,
             "distance_ridgeless": jnp.linalg.norm(beta - optimum) / norm,
-            "status": jnp.where((slope < 1e-6) & (norm > 1e-3), 0, 1),
+            "status": jnp.where((slope < 1e-5) & (norm > 1e-3), 0, 1),
         }
 
     return jax.vmap(cell)(cells["decay"])
@@ -84,14 +83,6 @@ def simulate(key, cells, settings, sizes):
 
 def predict(cells, settings, sizes):
     return {"distance": jnp.zeros_like(cells["decay"])}
-
-
-def to_samples(gamma, settings):
-    return np.maximum(np.round(gamma * settings["d"]), 1) / settings["d"]
-
-
-def validate(values, settings):
-    require(values["gamma"] <= settings["gamma_max"], "gamma", f"at most gamma_max = {settings['gamma_max']:g}", values["gamma"])
 
 
 weight_decay = Experiment(

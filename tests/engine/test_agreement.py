@@ -1,4 +1,4 @@
-"""The statistics of the verdict: false alarms at the nominal level, power, orders, and undecided where data cannot tell."""
+"""The statistics of the verdict: false alarms at the nominal level, power, orders, and what data cannot tell."""
 
 import dataclasses
 import json
@@ -101,7 +101,9 @@ def test_a_factor_is_found_and_named_with_its_size(kind):
 
 def test_the_printed_power_is_true():
     rng = np.random.default_rng(4)
-    power = np.median([assess(dataset(1 + X + noise(rng, "correlated")), MEAN).judgements[0].detectable for _ in range(9)])
+    power = np.median(
+        [assess(dataset(1 + X + noise(rng, "correlated")), MEAN).judgements[0].detectable for _ in range(9)]
+    )
     caught = [assess(dataset((1 + 2 * power) * (1 + X) + noise(rng, "correlated")), MEAN).disagrees for _ in range(30)]
     missed = [assess(dataset((1 + power / 10) * (1 + X) + noise(rng, "correlated")), MEAN).disagrees for _ in range(30)]
     assert np.mean(caught) > 0.9

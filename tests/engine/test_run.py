@@ -167,7 +167,7 @@ def test_work_that_fails_is_raised_after_what_finished_is_kept(tmp_path):
         calls.append(1)
         if len(calls) > 5:
             raise RuntimeError("out of luck")
-        return {k: v for k, v in host_toy.simulate(key, cell, settings, sizes).items()}
+        return dict(host_toy.simulate(key, cell, settings, sizes).items())
 
     variant = dataclasses.replace(host_toy, simulate=failing)
     with pytest.raises(RuntimeError, match="out of luck"):
@@ -238,7 +238,7 @@ def test_a_killed_run_resumes_bit_identical(tmp_path):
     ],
 )
 def test_bad_input_is_one_sentence(wish, sentence):
-    with pytest.raises(ValueError, match="must|is no") as caught:
+    with pytest.raises(ValueError, match=r"must|is no") as caught:
         configure(toy, "smoke", wish)
     assert str(caught.value) == sentence
 

@@ -155,7 +155,11 @@ def test_two_processes_share_the_work(tmp_path):
     words = ["--preset", "smoke", *SMALL, "--distributed", "--devices", "1", "--out", str(tmp_path / "two")]
     pair = [
         subprocess.Popen(
-            [sys.executable, "-c", script, str(i), *words], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            [sys.executable, "-c", script, str(i), *words],
+            cwd=ROOT,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
         )
         for i in range(2)
     ]
@@ -169,13 +173,17 @@ def test_two_processes_share_the_work(tmp_path):
 
 @pytest.mark.xdist_group("main job")
 def test_validate_writes_the_report_and_its_status_is_the_verdict(tmp_path, monkeypatch, capsys):
-    assert validate.main(["transfer/phase_diagram", "--preset", "smoke", "--replicates", "8", "--out", str(tmp_path)]) == 0
+    assert (
+        validate.main(["transfer/phase_diagram", "--preset", "smoke", "--replicates", "8", "--out", str(tmp_path)]) == 0
+    )
     report = json.loads((tmp_path / "report" / "report.json").read_text())
     assert set(report) == {"transfer/phase_diagram"}
     page = (tmp_path / "report" / "index.html").read_text()
     assert "figure.png" in page
     assert (tmp_path / "report" / "../transfer/phase_diagram/figure.png").exists()
     monkeypatch.setattr("sims.engine.agreement.Verdict.disagrees", property(lambda self: True))
-    assert validate.main(["transfer/phase_diagram", "--preset", "smoke", "--replicates", "8", "--out", str(tmp_path)]) == 1
+    assert (
+        validate.main(["transfer/phase_diagram", "--preset", "smoke", "--replicates", "8", "--out", str(tmp_path)]) == 1
+    )
     assert validate.main(["nowhere", "--out", str(tmp_path)]) == 2
     assert "`topic` must be one of" in capsys.readouterr().err

@@ -95,5 +95,6 @@ def test_shapes_that_do_not_broadcast_are_one_sentence():
 
 def test_with_one_dtype_keeps_shapes():
     matrix, vector = arguments.with_one_dtype(np.ones((2, 3), np.float32), [1, 2])
-    assert matrix.shape == (2, 3) and vector.shape == (2,)
+    assert matrix.shape == (2, 3)
+    assert vector.shape == (2,)
     assert matrix.dtype == vector.dtype == jnp.float32

@@ -39,9 +39,7 @@ def test_positive_root_at_the_corner():
 def test_gradients():
     points = jnp.array([-2.0, -1e-3, 0.0, 1e-3, 2.0])
     check_grads(jax.jit(positive_root), (points, jnp.full(5, 0.3)), order=1, atol=1e-5, rtol=1e-5)
-    np.testing.assert_allclose(
-        jax.vmap(jax.grad(safe_sqrt))(jnp.array([-1.0, 0.0, 4.0])), [0, 0, 0.25]
-    )
+    np.testing.assert_allclose(jax.vmap(jax.grad(safe_sqrt))(jnp.array([-1.0, 0.0, 4.0])), [0, 0, 0.25])
 
 
 def test_newton_is_differentiated_implicitly():

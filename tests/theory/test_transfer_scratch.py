@@ -81,9 +81,12 @@ def test_edges():
     assert np.isposinf(scratch_risk_std(np.array([7, 13]), 10, 0.1)).all()
     assert np.isfinite(scratch_risk_std(np.array([6, 14]), 10, 0.1)).all()
     np.testing.assert_allclose(scratch_risk_std(7, 10, 0.0) ** 2, 2 * 7 * 3 / (100 * 12))
-    assert scratch_risk_std(0, 10, 1.0) == 0 and scratch_risk_finite(0, 10, 1.0) == 1
-    assert np.isposinf(scratch_risk(1.0, 0.1)) and scratch_risk(1.0, 0.0) == 0
-    assert scratch_risk(math.inf, 1.0) == 0 and tuned_scratch_risk(math.inf, 1.0) == 0
+    assert scratch_risk_std(0, 10, 1.0) == 0
+    assert scratch_risk_finite(0, 10, 1.0) == 1
+    assert np.isposinf(scratch_risk(1.0, 0.1))
+    assert scratch_risk(1.0, 0.0) == 0
+    assert scratch_risk(math.inf, 1.0) == 0
+    assert tuned_scratch_risk(math.inf, 1.0) == 0
     np.testing.assert_allclose(scratch_risk(1e-9, 1.0, 2.0), 4, rtol=1e-8)
     assert np.isfinite(jax.grad(scratch_risk, (0, 1, 2))(1.0, 0.0, 1.0)).all()
 
@@ -100,10 +103,9 @@ def test_the_finite_mean_tends_to_the_asymptotic_one_as_one_over_d():
 @settings(max_examples=25, deadline=None)
 def test_symmetries(gamma, sigma, b, scale):
     risk, tuned = scratch_risk(gamma, sigma, b), tuned_scratch_risk(gamma, sigma, b)
-    np.testing.assert_allclose(
-        scratch_risk(gamma, scale * sigma, scale * b), scale**2 * risk, rtol=1e-12
-    )
-    assert tuned <= risk * (1 + 1e-12) and tuned <= b**2 * (1 + 1e-12)
+    np.testing.assert_allclose(scratch_risk(gamma, scale * sigma, scale * b), scale**2 * risk, rtol=1e-12)
+    assert tuned <= risk * (1 + 1e-12)
+    assert tuned <= b**2 * (1 + 1e-12)
     if gamma != 1:  # the noise's share is symmetric in n and d up to the factor 1 / gamma
         noise = risk - b**2 * max(1 - gamma, 0)
         mirrored = scratch_risk(1 / gamma, sigma, b) - b**2 * max(1 - 1 / gamma, 0)
@@ -167,9 +169,7 @@ def test_early_stopping_against_mpmath_and_its_ends(gamma):
     expected += distance2 * max(1 - gamma, 0)
     assert abs(early_stopped_risk(gamma, distance2, sigma, t) - expected) < 1e-10
     assert abs(early_stopped_risk(gamma, distance2, sigma, t / 2) - expected) > 1e-4
-    np.testing.assert_allclose(
-        early_stopped_risk(gamma, distance2, sigma, 0), distance2, rtol=1e-13
-    )
+    np.testing.assert_allclose(early_stopped_risk(gamma, distance2, sigma, 0), distance2, rtol=1e-13)
     np.testing.assert_allclose(
         early_stopped_risk(gamma, 1.3**2, sigma, math.inf),
         scratch_risk(gamma, sigma, 1.3),
@@ -180,7 +180,8 @@ def test_early_stopping_against_mpmath_and_its_ends(gamma):
 def test_early_stopping_at_the_peak():
     times = np.array([10.0, 1e4, math.inf])
     risks = early_stopped_risk(1.0, 1.0, 0.3, times)
-    assert np.isfinite(risks[:2]).all() and np.isposinf(risks[2])
+    assert np.isfinite(risks[:2]).all()
+    assert np.isposinf(risks[2])
     assert early_stopped_risk(1.0, 1.0, 0.0, math.inf) == 0
 
 

@@ -42,7 +42,7 @@ def fine_tuning_head_scale(
         fits the data better than 0 does; for a_0 = 0, -a if u X^T y < 0.
     Raises: ValueError for g, h or a_0 < 0, or s not positive and finite (concrete values only).
     Source: derived here; a_0 = s = sqrt(B) is `fine_tuning_endpoint_scale` at L = 2.
-    Checked: flow of the real network (1e-8), the case a_0 = s.
+    Checked: flow of the real network (1e-7), the case a_0 = s.
     """
     nonnegative(min_norm2=min_norm2, orthogonal=orthogonal, head=head)
     positive(feature_scale=feature_scale)
@@ -77,7 +77,7 @@ def fine_tuning_head_endpoint(
         a_0 < 0 (concrete values only).
     Source: derived here: a cannot change sign without passing through beta = 0, so never once the
         loss is below that of beta = 0, and never if a^2 - |W_1|^2, which is conserved, is >= 0.
-    Checked: flow of the real network (1e-8) for heads below, at and above s, new heads of both
+    Checked: flow of the real network (1e-7) for heads below, at and above s, new heads of both
         signs.
     """
     nonnegative(head=head)
@@ -88,9 +88,7 @@ def fine_tuning_head_endpoint(
     seen = X @ (source / norm)
     correlation = seen @ y
     fits_better = a0 * s * (seen @ seen) < 2 * correlation
-    sign = jnp.where(
-        a0 == 0, jnp.sign(correlation), jnp.where((a0 >= s) | fits_better, 1.0, jnp.nan)
-    )
+    sign = jnp.where(a0 == 0, jnp.sign(correlation), jnp.where((a0 >= s) | fits_better, 1.0, jnp.nan))
     g, h = jnp.sum(min_norm**2), jnp.sum((unseen / norm) ** 2)
     return min_norm + sign * fine_tuning_head_scale(g, h, s, a0) * s * unseen / norm
 
@@ -126,7 +124,7 @@ def fine_tuning_head_risk(
     Valid: n, d -> infinity at fixed gamma, error O(1/d).
     Raises: ValueError for theta outside its range, a_0 < 0, s <= 0, and as `scratch_risk`.
     Source: derived here; a_0 = s = sqrt(B) is `fine_tuning_risk` at depth 2.
-    Checked: reference values, the case a_0 = s, the probed head's limit, mean over data.
+    Checked: reference values, the case a_0 = s, the probed head's limit.
     """
     positive(gamma=gamma, feature_scale=feature_scale)
     nonnegative(head=head)
@@ -136,9 +134,7 @@ def fine_tuning_head_risk(
         ok = np.less_equal(theta, np.pi / 2 * (1 + 1e-6)) | np.greater_equal(head, feature_scale)
         require(ok, "theta", "at most pi/2 where `head` is below `feature_scale`", theta)
     scratch = scratch_risk(gamma, sigma, target_norm)
-    gamma, theta, sigma, s, a0, b, scratch = together(
-        gamma, theta, sigma, feature_scale, head, target_norm, scratch
-    )
+    gamma, theta, sigma, s, a0, b, scratch = together(gamma, theta, sigma, feature_scale, head, target_norm, scratch)
     under = gamma < 1
     gamma = jnp.where(under, gamma, 0.5)
     g, h = seen_and_unseen(gamma, sigma, b)

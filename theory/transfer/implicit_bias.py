@@ -24,7 +24,7 @@ def implicit_bias_potential(norm: ArrayLike, depth: ArrayLike = 2) -> Float[Arra
     Valid: balanced rank-one start at beta_s.
     Raises: ValueError for a negative norm, or depth not a whole number from 1 (concrete values).
     Source: Azulay et al. (2021); derived here for every L.
-    Checked: its numerical minimum is `fine_tuning_endpoint` (1e-7).
+    Checked: its numerical minimum is `fine_tuning_endpoint` (1e-6).
     """
     nonnegative(norm=norm)
     depth_of_network(depth)
@@ -51,8 +51,8 @@ def unbalanced_bias_potential(norm: ArrayLike, imbalance: ArrayLike) -> Float[Ar
     Valid: rank-one start, and a final head a > 0.
     Raises: ValueError for a negative norm or a value that is not finite (concrete values only).
     Source: derived here; Azulay et al. (2021) for the form of the flow.
-    Checked: reference value, quadrature of its derivative (1e-10), its numerical minimum is
-        `fine_tuning_head_endpoint` (1e-7).
+    Checked: reference value, quadrature of its derivative (1e-9), its numerical minimum is
+        `fine_tuning_head_endpoint` (1e-6).
     """
     nonnegative(norm=norm)
     finite(norm=norm, imbalance=imbalance)

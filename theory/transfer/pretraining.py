@@ -7,9 +7,7 @@ from jaxtyping import Array, Float
 from theory.arguments import finite, nonnegative, positive, require, together, traced
 
 
-def pretraining_norm(
-    t: ArrayLike, source_norm: ArrayLike, initial_norm: ArrayLike
-) -> Float[Array, "..."]:
+def pretraining_norm(t: ArrayLike, source_norm: ArrayLike, initial_norm: ArrayLike) -> Float[Array, "..."]:
     r"""Norm of the learned regression vector during pretraining of a two-layer network.
 
     .. math:: |\beta(t)| = \frac{B b_0 e^{4Bt}}{B + b_0 (e^{4Bt} - 1)}

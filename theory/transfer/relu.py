@@ -8,9 +8,7 @@ from theory.arguments import finite, integer, nonnegative, together, with_one_dt
 from theory.gaussian import relu_kernel
 
 
-def relu_floor(
-    target_neurons: ArrayLike, target_coefficients: ArrayLike, features: ArrayLike
-) -> Float[Array, ""]:
+def relu_floor(target_neurons: ArrayLike, target_coefficients: ArrayLike, features: ArrayLike) -> Float[Array, ""]:
     r"""Squared distance of a ReLU target from the span of trained ReLU features.
 
     .. math:: |P_\perp f_t|^2 = c_t^\top K_{tt} c_t - k^\top K_{ff}^+ k, \qquad k = K_{ft} c_t,
@@ -43,9 +41,7 @@ def relu_floor(
     return jnp.maximum(c @ relu_kernel(a, a) @ c - k @ inverse @ k, 0.0)
 
 
-def relu_linear_transfer_risk(
-    floor: ArrayLike, n: ArrayLike, width: ArrayLike
-) -> Float[Array, "..."]:
+def relu_linear_transfer_risk(floor: ArrayLike, n: ArrayLike, width: ArrayLike) -> Float[Array, "..."]:
     r"""Excess risk of a ridgeless probe on m nonlinear features, no label noise.
 
     .. math:: R_{lt} \approx |P_\perp f_t|^2 \Big(1 + \frac m{n - m - 1}\Big)

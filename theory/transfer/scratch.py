@@ -42,9 +42,7 @@ def noise_risk(gamma: ArrayLike, sigma: ArrayLike) -> Float[Array, "..."]:
     return _times(sigma**2, gain)
 
 
-def scratch_risk(
-    gamma: ArrayLike, sigma: ArrayLike, target_norm: ArrayLike = 1
-) -> Float[Array, "..."]:
+def scratch_risk(gamma: ArrayLike, sigma: ArrayLike, target_norm: ArrayLike = 1) -> Float[Array, "..."]:
     r"""Excess risk of a network trained from scratch, from small initial weights to convergence.
 
     .. math:: R_{sc} = \begin{cases}
@@ -134,9 +132,7 @@ def least_squares_risk(
     return signal * jnp.maximum(1 - n / rank, 0.0) + _times(noise, gain)
 
 
-def scratch_risk_std(
-    n: ArrayLike, d: ArrayLike, sigma: ArrayLike, target_norm: ArrayLike = 1
-) -> Float[Array, "..."]:
+def scratch_risk_std(n: ArrayLike, d: ArrayLike, sigma: ArrayLike, target_norm: ArrayLike = 1) -> Float[Array, "..."]:
     r"""Standard deviation over data sets of the scratch risk, exact at every size.
 
     .. math:: R_{sc} = b^2\, \mathrm{Beta}\big(\tfrac{d-n}2, \tfrac n2\big) 1_{n<d}
@@ -177,9 +173,7 @@ def scratch_risk_std(
     return safe_sqrt(b**4 * beta_variance + _times(sigma**4, ratio_variance))
 
 
-def tuned_scratch_risk(
-    gamma: ArrayLike, sigma: ArrayLike, target_norm: ArrayLike = 1
-) -> Float[Array, "..."]:
+def tuned_scratch_risk(gamma: ArrayLike, sigma: ArrayLike, target_norm: ArrayLike = 1) -> Float[Array, "..."]:
     r"""Excess risk of scratch training at its best ridge or weight decay.
 
     .. math:: R^*_{sc} = \tfrac{b^2}2 \Big[1 - \gamma - q + \sqrt{(1 - \gamma - q)^2 + 4q}\Big],
@@ -207,9 +201,7 @@ def tuned_scratch_risk(
     return b**2 * positive_root(1 - gamma - q, q)
 
 
-def tuned_scratch_ridge(
-    gamma: ArrayLike, sigma: ArrayLike, target_norm: ArrayLike = 1
-) -> Float[Array, "..."]:
+def tuned_scratch_ridge(gamma: ArrayLike, sigma: ArrayLike, target_norm: ArrayLike = 1) -> Float[Array, "..."]:
     r"""Best ridge of scratch training.
 
     .. math:: \lambda^* = \frac{\sigma^2}{b^2 \gamma} \quad\text{in}\quad
@@ -235,9 +227,7 @@ def tuned_scratch_ridge(
     return sigma**2 / (b**2 * gamma)
 
 
-def weight_decay_ridge(
-    decay: ArrayLike, norm: ArrayLike, depth: ArrayLike = 2
-) -> Float[Array, "..."]:
+def weight_decay_ridge(decay: ArrayLike, norm: ArrayLike, depth: ArrayLike = 2) -> Float[Array, "..."]:
     r"""Ridge that weight decay on every layer of a linear network amounts to.
 
     .. math:: \min_{W_1 \cdots W_L = \beta} \frac\omega2 \sum_l |W_l|_F^2
@@ -265,9 +255,7 @@ def weight_decay_ridge(
     return decay / 2 * norm ** (2 / depth - 2)
 
 
-def early_stopped_risk(
-    gamma: ArrayLike, distance2: ArrayLike, sigma: ArrayLike, t: ArrayLike
-) -> Float[Array, "..."]:
+def early_stopped_risk(gamma: ArrayLike, distance2: ArrayLike, sigma: ArrayLike, t: ArrayLike) -> Float[Array, "..."]:
     r"""Excess risk of linear regression by gradient flow stopped at a finite time.
 
     .. math:: R(t) = \Delta^2 \int e^{-4\lambda t} d\mu

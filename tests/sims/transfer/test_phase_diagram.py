@@ -1,5 +1,6 @@
 """The fast simulation against the plain one: raw data, raw loss, all layers, gradient descent by autograd."""
 
+import itertools
 import math
 
 import jax
@@ -12,8 +13,9 @@ from sims.engine.agreement import AGREES, DISAGREES, assess
 from sims.engine.experiment import configure
 from sims.engine.run import run
 from sims.transfer.deep_linear import features, initial_network, quadratic_loss, reduced_flow, rotated, weights
-from sims.transfer.phase_diagram import linear_probe, phase_diagram
+from sims.transfer.phase_diagram import phase_diagram
 from sims.transfer.regression import draw, regression
+from sims.transfer.training import linear_probe
 from theory.transfer import fine_tuning_endpoint
 
 D, N = 24, 15
@@ -126,10 +128,7 @@ def test_a_network_keeps_its_conserved_quantities(problem, depth):
     after = gradient_flow(quadratic_loss(task.seen, task.min_norm[0]), network, 20.0, 2000)
 
     def balances(layers):
-        return [
-            a.T @ a - (b @ b.T if b.ndim == 2 else jnp.outer(b, b))
-            for a, b in zip(layers, layers[1:], strict=False)
-        ]
+        return [a.T @ a - (b @ b.T if b.ndim == 2 else jnp.outer(b, b)) for a, b in itertools.pairwise(layers)]
 
     for before, now in zip(balances(network), balances(after), strict=True):
         np.testing.assert_allclose(before, now, atol=1e-9)
