@@ -28,7 +28,7 @@ def convergence(dataset: xr.Dataset) -> Figure | None:
     ladders = [ladder for judgement in verdict_of(dataset) if (ladder := _ladder(judgement)) is not None]
     if not ladders:
         return None
-    columns = min(len(ladders), COLUMNS)
+    columns = 2 if len(ladders) == 4 else min(len(ladders), COLUMNS)
     rows = -(-len(ladders) // columns)
     with style():
         column = "half" if columns == 1 else "full"

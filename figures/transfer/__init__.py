@@ -4,6 +4,7 @@ from figures.convergence import convergence
 from figures.transfer.decision import decision
 from figures.transfer.distances import distances
 from figures.transfer.phase_diagram import noise_levels, phase_diagram
+from figures.transfer.relu import relu
 from figures.transfer.residuals import residuals
 from figures.transfer.risks import double_descent
 
@@ -16,5 +17,6 @@ FIGURES = {
         "convergence": convergence,
         "distances": distances,
         "decision": decision,
-    }
+    },
+    "relu": {"figure": relu, "convergence": convergence},
 }

@@ -15,6 +15,7 @@ from figures.style import (
     ORANGE,
     PURPLE,
     SKY,
+    SMALL,
     VERMILION,
     footer,
     label_of,
@@ -69,11 +70,13 @@ def _risks(axis, dataset, name, shown, exponent, scale):
     lowest, highest = (float(f([f(v.where(v > 0)) for v in values])) for f in (np.nanmin, np.nanmax))
     axis.set_ylim(0.6 * lowest, 1.6 * highest)
     axis.plot(n, scale * n**exponent, color=GREY, linewidth=0.9, linestyle=DASHED)
-    points(axis, n, mean(scratch), bars(scratch), GREY, "scratch")
+    first = name == "linear_transfer_risk"
+    points(axis, n, mean(scratch), bars(scratch), GREY, None if first else "scratch")
     for colour, mu in zip(COLOURS, shown, strict=False):
         draws = dataset[name].sel(mu=mu)
         axis.plot(n, of_draws(dataset[f"{name}_theory"]).sel(mu=mu), color=colour)
-        points(axis, n, mean(draws), bars(draws), colour, rf"$\mu=$ {mu:g}")
+        label = f"{mu:g}" if mu != shown[0] else rf"$\mu=$ {mu:g}"
+        points(axis, n, mean(draws), bars(draws), colour, label if first else None)
     axis.set_xlabel(label_of(dataset["n"]))
     axis.set_ylabel(label_of(dataset[name]))
     legend_above(axis)
@@ -84,12 +87,12 @@ def _phases(axis, figure, dataset, exponent, scale):
     limit = float(np.nanmax(np.abs(gain)))
     across, along = edges(dataset["mu"].values), np.exp(edges(np.log(dataset["n"].values)))
     image = axis.pcolormesh(across, along, gain, cmap="RdBu", vmin=-limit, vmax=limit, rasterized=True)
-    figure.colorbar(image, ax=axis, label=label_of(dataset["linear_transfer_transferability"], wrap=26))
+    figure.colorbar(image, ax=axis, label=r"transferability $\mathcal{T}_{\mathrm{lt}}$")
     floor = of_draws(dataset["linear_transfer_risk_floor"]).isel(n=0).values
     axis.plot(dataset["mu"], (floor / scale) ** (1 / exponent), color="black", linestyle=DASHED)
     axis.set_yscale("log")
     axis.set_ylim(along[0], along[-1])
-    axis.set_xlabel(label_of(dataset["mu"], wrap=22))
+    axis.set_xlabel(r"missing fraction of the teacher $\mu$")
     axis.set_ylabel(label_of(dataset["n"]))
     crossing = Line2D([], [], color="black", linestyle=DASHED)
-    axis.legend([crossing], ["fit crosses the floor"], loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0.2)
+    axis.legend([crossing], ["fit crosses the floor"], loc="upper right", fontsize=SMALL, handlelength=1.6)

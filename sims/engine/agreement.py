@@ -177,7 +177,7 @@ class Sample:
         finite = np.isfinite(self.draws).all(0)
         self.usable, self.failed = region & finite, int((region & ~finite).sum())
         epsilon = 2.0**-52 if dataset.attrs["precision"] == 64 else 2.0**-23
-        self.floor = claim.floor * epsilon / 2.0**-52
+        self.floor = claim.floor + claim.rounding * epsilon
 
     def judgement(self, claim: Claim) -> Judgement:
         return Judgement(
@@ -445,7 +445,7 @@ def _order(claim: Order, rungs: list[Sample]) -> Judgement:
     level = LEVEL / 2
     order, half = jackknife(slope, np.where(along.mean(1, keepdims=True) > 0, along, np.abs(along)), level)
     half = max(half, 0.1)
-    out.intervals["order"] = (order - half, order + half)
+    out.intervals["order"] = (float(order - half), float(order + half))
     out.numbers["fitted order"] = float(order)
     steps = np.diff(np.log(mean[kept])) / np.diff(np.log(x[kept]))
     out.numbers["local slopes"] = [float(v) for v in steps]
@@ -453,7 +453,7 @@ def _order(claim: Order, rungs: list[Sample]) -> Judgement:
     # The next order of the discrepancy bends the line; how far that moves its intercept is no failure of the limit.
     bends = (2 * claim.order, claim.order + np.sign(claim.order)) if len(x) > 3 else ()
     slack = 10 * floor + max((abs(at - intercept(mean, p)) for p in bends), default=0.0)
-    out.intervals["intercept"] = (at - wide - slack, at + wide + slack)
+    out.intervals["intercept"] = (float(at - wide - slack), float(at + wide + slack))
     out.detectable, out.detectable_unit = wide + slack, "in the limit"
 
     out.twins = {f"order {p:g}": not _holds(out.intervals["order"], p) for p in (claim.order - 1, claim.order + 1)}
@@ -462,10 +462,11 @@ def _order(claim: Order, rungs: list[Sample]) -> Judgement:
         gap = np.where(np.isfinite(gap), gap, 0.0)
         shifted = along + np.einsum("krc,rc->kr", gap, direction) / size
         at, wide = jackknife(intercept, shifted, level)
-        out.twins[name] = abs(at) > wide + slack
+        out.twins[name] = bool(abs(at) > wide + slack)
     reasons = []
     if not _holds(out.intervals["order"], claim.order):
         reasons.append(f"the fitted order is {order:.2f} +- {half:.2f}, not {claim.order:g}")
     if not _holds(out.intervals["intercept"], 0.0):
-        reasons.append(f"the limit is off by {out.intervals['intercept']}")
+        low, high = out.intervals["intercept"]
+        reasons.append(f"the limit is off by [{low:.2g}, {high:.2g}]")
     return out.settle(not reasons, "; ".join(reasons))

@@ -117,7 +117,8 @@ class Claim:
         twins: Deliberately wrong formulas that the same data must reject: name -> a function like `predict` that
             returns this output's array alone, or the name of one more array that `simulate` returns.
         where: Region of validity, `where(cells, settings)` -> mask over the cells.
-        floor: Absolute numerical floor in float64, scaled up by the ratio of machine epsilons in float32.
+        floor: Absolute error that the simulation's own accuracy allows, in the output's unit.
+        rounding: The same for rounding, in machine epsilons of the run's precision times the output's unit.
     """
 
     output: str
@@ -126,6 +127,7 @@ class Claim:
     twins: Mapping[str, Prediction | str] = field(default_factory=dict)
     where: Callable[[Cells, Mapping], np.ndarray] = everywhere
     floor: float = 0.0
+    rounding: float = 0.0
 
     @property
     def kind(self) -> str:
@@ -332,7 +334,7 @@ def traced(settings: Mapping[str, Any]) -> dict[str, jax.Array]:
 
 @functools.cache
 def compiled(function: Callable) -> Callable:
-    """The function jitted, its last argument (`sizes`) static; the same one for every run, which compiles nothing anew."""
+    """The function jitted, its last argument (`sizes`) static; the same for every run."""
     return jax.jit(function, static_argnums=-1)
 
 

@@ -168,16 +168,16 @@ data_distances = Experiment(
     },
     claims=(
         Mean(
-            "kl_divergence", "the mean log-likelihood ratio is the divergence", floor=1e-13,
+            "kl_divergence", "the mean log-likelihood ratio is the divergence", rounding=500,
             twins={"without the half": kl_without_half, "norms ignored": kl_of_the_angle},
         ),
         Mean(
-            "mmd_squared", "the unbiased kernel estimate has the closed form as its mean", floor=1e-15,
+            "mmd_squared", "the unbiased kernel estimate has the closed form as its mean", rounding=5,
             twins={"not squared": mmd_unsquared, "kernel without its half": mmd_other_kernel},
         ),
         Order(
             "wasserstein2_squared", "the distance of the sample moments is that of the laws, to order 1/samples",
-            floor=1e-12, setting="samples", values=(100, 200, 400, 800), order=-1, replicates=400,
+            rounding=5e3, setting="samples", values=(100, 200, 400, 800), order=-1, replicates=400,
             axes={"theta": [0.0, 0.8, 1.6], "sigma": [0.5]}, settings={"d": 6, "kernel_samples": 2},
             twins={"not squared": w2_unsquared, "distance of the regression vectors": w2_of_the_labels},
         ),

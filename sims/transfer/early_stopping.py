@@ -238,23 +238,23 @@ early_stopping = Experiment(
     },
     claims=(
         Bound(
-            "flow_error", "gradient descent follows the flow on the very draw", upper=0.05, floor=1e-14,
+            "flow_error", "gradient descent follows the flow on the very draw", upper=0.05, rounding=50,
             where=small_steps, twins={"rate 2 lambda for 4 lambda": "flow_error_half_rate"},
         ),
         Phase(
-            "transferability", "at a finite time fine-tuning helps or hurts as the theory says", floor=1e-13,
+            "transferability", "at a finite time fine-tuning helps or hurts as the theory says", rounding=500,
             where=unfinished, share=0.95,
             twins={"the converged risks": converged_transferability, "sine for cosine": sine_for_cosine},
         ),
         Order(
-            "flow_error", "gradient descent is the flow in the limit of small steps", floor=1e-13,
+            "flow_error", "gradient descent is the flow in the limit of small steps", rounding=500,
             setting="learning_rate", values=(0.02, 0.01, 0.005, 0.0025), order=1, replicates=20,
             axes=LADDER, settings={"d": 40, "last_time": 20.0, "protocol": "gd"},
             twins={"rate 2 lambda for 4 lambda": "flow_error_half_rate"},
         ),
         Order(
             "fine_tuning_risk_controlled", "the mean risk is that of the Marchenko-Pastur law, to order 1/d",
-            floor=1e-9, setting="d", values=(20, 40, 80, 160), order=-1, replicates=400,
+            floor=1e-9, rounding=500, setting="d", values=(20, 40, 80, 160), order=-1, replicates=400,
             axes=LADDER, settings={"protocol": "flow", "last_time": 5.0, "pretraining_steps": 100},
             twins={
                 "rate 2 lambda for 4 lambda": forgotten_square, "converged": converged,

@@ -135,7 +135,7 @@ feature_space = Experiment(
     claims=(
         Mean(
             "probe_risk", "the mean risk is the exact one, in few samples and in many",
-            floor=1e-13, where=off_peak,
+            rounding=500, where=off_peak,
             twins={
                 "target outside the span is no noise": unseen_target_forgotten,
                 "n - r for n - r - 1": asymptotic,

@@ -29,6 +29,7 @@ from sims.transfer.regression import draw, regression
 from theory.transfer import fine_tuning_head_risk, fine_tuning_head_scale, scratch_risk, scratch_risk_finite
 
 CONVERGED = 5e-5
+RANK_ONE = 1e-3
 
 
 class Sizes(NamedTuple):
@@ -63,6 +64,15 @@ def pretrain(key, cells, settings, sizes):
     return task, first, head / jnp.linalg.norm(head), learned
 
 
+def spread(network):
+    """The share of the first layer that does not feed the direction of the head."""
+    first, head = network
+    if head.ndim == 0:
+        return jnp.zeros_like(head)
+    direction = head / jnp.linalg.norm(head)
+    return jnp.linalg.norm(first - jnp.outer(first @ direction, direction)) / jnp.linalg.norm(first)
+
+
 def along(rows, vector):
     """Each row's product with a vector, in an order of additions that the number of rows does not change."""
     return jnp.sum(rows * vector[None], axis=1)
@@ -74,7 +84,11 @@ def curvature_of(task, sizes):
 
 
 def fine_tune(task, first, direction, heads, scale, sizes):
-    """Weights of each cell after the flow from its head, and whether it interpolates."""
+    """Weights of each cell after the flow from its head, and whether it interpolates and is of rank one still.
+
+    Near the origin, through which a head must pass to change its sign, what pretraining left in the other directions
+    grows; the start was then not small enough, or the precision, for this data set.
+    """
     curvature = curvature_of(task, sizes)
 
     def cell(head, min_norm):
@@ -84,7 +98,7 @@ def fine_tune(task, first, direction, heads, scale, sizes):
         network = gradient_flow(quadratic_loss(curvature, min_norm), network, time, sizes.flow_steps)
         tuned = weights(network)
         residual = jnp.linalg.norm(task.seen * (tuned - min_norm)) / jnp.linalg.norm(min_norm)
-        return tuned, residual < CONVERGED
+        return tuned, (residual < CONVERGED) & (spread(network) < RANK_ONE)
 
     return jax.vmap(cell)(heads, task.min_norm)
 
@@ -252,11 +266,11 @@ head_start = Experiment(
     claims=(
         Bound(
             "endpoint_error", "fine-tuned weights end where the closed form says, in every draw",
-            upper=1e-4, floor=2e-13, where=known_sign, twins=DRAW_BY_DRAW["endpoint_error"],
+            upper=1e-4, rounding=1e3, where=known_sign, twins=DRAW_BY_DRAW["endpoint_error"],
         ),
         Pathwise(
             "final_head", "the head grows to a, in every draw",
-            tolerance=1e-4, floor=2e-13, where=known_sign, twins=DRAW_BY_DRAW["final_head"],
+            tolerance=1e-4, rounding=1e3, where=known_sign, twins=DRAW_BY_DRAW["final_head"],
         ),
         Order(
             "risk_controlled", "the mean risk is the closed form, to order 1/d", values=(30, 60, 120, 240),

@@ -202,7 +202,7 @@ learned_features = Experiment(
     claims=(
         Pathwise(
             "feature_strength", "an orthogonal start of scale alpha learns the feature s over the tail alpha",
-            tolerance=1e-6, floor=1e-13, twins={"rank one": rank_one_strength, "s = 1": strength_without_balance},
+            tolerance=1e-6, rounding=500, twins={"rank one": rank_one_strength, "s = 1": strength_without_balance},
         ),
         Phase(
             "gain_of_tail", "the tail helps or hurts as the theory says", where=clear_of_zero,
@@ -210,14 +210,14 @@ learned_features = Experiment(
         ),
         Order(
             "learned_features_risk", "the risk on actual features is that of the equivalent, to order 1/d",
-            floor=1e-13, setting="d", values=(10, 20, 40, 80), order=-1, replicates=40,
+            rounding=500, setting="d", values=(10, 20, 40, 80), order=-1, replicates=40,
             axes={"gamma": [1.5], "theta": [1.0], "sigma": [0.5], "relative_ridge": [0.02]},
             settings={"draws": 400, "tasks": 8},
             twins={"tail to zero first": tail_forgotten, "infinite samples": "learned_features_risk_infinite"},
         ),
         Order(
             "isotropic_tail_risk", "the risk on an isotropic tail is the closed form, to order 1/d",
-            floor=1e-13, setting="d", values=(20, 40, 80, 160), order=-1, replicates=40,
+            rounding=500, setting="d", values=(20, 40, 80, 160), order=-1, replicates=40,
             axes={"gamma": [0.5], "theta": [1.0], "sigma": [0.5], "relative_ridge": [0.5, 2.0]},
             settings={"draws": 20, "tasks": 8},
             twins={"tail to zero first": tail_forgotten, "ridge to zero first": ridge_forgotten},

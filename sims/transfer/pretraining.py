@@ -155,7 +155,7 @@ pretraining = Experiment(
     claims=(
         Pathwise(
             "norm", "the norm grows as the logistic function of the initial weights, in every draw", tolerance=1e-4,
-            floor=1e-14, where=of_depth_two,
+            rounding=50, where=of_depth_two,
             twins={
                 "rate 2B for 4B": "norm_half_rate", "b0 without its quarter": "norm_without_quarter",
                 "exponential, then constant": "norm_exponential",
@@ -163,22 +163,22 @@ pretraining = Experiment(
         ),
         Pathwise(
             "escape_rate", "half is learned at the time that the initial weights say, in every draw", tolerance=1e-4,
-            floor=1e-14, where=of_depth_two, twins={"rate 2B for 4B": "escape_rate_half_rate"},
+            rounding=50, where=of_depth_two, twins={"rate 2B for 4B": "escape_rate_half_rate"},
         ),
         Order(
-            "early_excess", "the growth is logistic, but for the square of the initial scale", floor=1e-13,
+            "early_excess", "the growth is logistic, but for the square of the initial scale", rounding=500,
             setting="alpha", values=(0.004, 0.002, 0.001, 0.0005), order=2, replicates=20, settings=SMALL,
         ),
         Order(
-            "second_singular_value", "the features become rank one as the initial scale vanishes", floor=1e-14,
+            "second_singular_value", "the features become rank one as the initial scale vanishes", rounding=50,
             setting="alpha", values=(0.1, 0.03, 0.01, 0.003), order=1, replicates=20, settings=SMALL,
         ),
         Order(
-            "balance_drift", "the layers stay balanced in the limit of small steps", floor=1e-12,
+            "balance_drift", "the layers stay balanced in the limit of small steps", rounding=5e3,
             setting="learning_rate", values=(0.008, 0.004, 0.002, 0.001), order=1, replicates=20, settings=SMALL,
         ),
         Order(
-            "escape_rate", "three layers take a time that grows as one over the initial scale", floor=1e-12,
+            "escape_rate", "three layers take a time that grows as one over the initial scale", rounding=5e3,
             setting="alpha", values=(0.03, 0.02, 0.01, 0.005), order=1, replicates=20,
             settings={**SMALL, "depth": 3},
         ),

@@ -158,7 +158,7 @@ probe = Experiment(
     claims=(
         Mean(
             "linear_transfer_risk", "the mean risk of the probe is the exact one, at every n and ridge",
-            floor=1e-13, where=usable_mean,
+            rounding=500, where=usable_mean,
             twins={
                 "the limit of infinite n": infinite_sample,
                 "ridge forgotten": ridge_forgotten,
@@ -168,7 +168,7 @@ probe = Experiment(
         ),
         Order(
             "linear_transfer_risk_limit", "the mean risk of the probe tends to its limit as 1/n",
-            floor=1e-13, setting="n", values=(40, 80, 160, 320), order=-1, replicates=40,
+            rounding=500, setting="n", values=(40, 80, 160, 320), order=-1, replicates=40,
             axes={"theta": [math.pi / 4, 1.2], "sigma": [1.0], "ridge": [0.0, 0.5]},
             settings={"d": 10, "draws": 400, "n_max": 320}, twins={"ridge forgotten": ridge_forgotten_limit},
         ),

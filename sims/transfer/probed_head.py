@@ -85,14 +85,14 @@ probed_head = Experiment(
     claims=(
         Bound(
             "endpoint_error", "fine-tuned weights end where the closed form says, in every draw",
-            upper=1e-4, floor=2e-13, where=overparametrised, twins=DRAW_BY_DRAW["endpoint_error"],
+            upper=1e-4, rounding=1e3, where=overparametrised, twins=DRAW_BY_DRAW["endpoint_error"],
         ),
         Pathwise(
             "final_head", "the head grows to a, in every draw",
-            tolerance=1e-4, floor=2e-13, where=overparametrised, twins=DRAW_BY_DRAW["final_head"],
+            tolerance=1e-4, rounding=1e3, where=overparametrised, twins=DRAW_BY_DRAW["final_head"],
         ),
         Phase(
-            "transferability", "probing first helps or hurts as the theory says", where=clear_of_zero, floor=1e-13,
+            "transferability", "probing first helps or hurts as the theory says", where=clear_of_zero, rounding=500,
             twins={"the formula of balanced weights": balanced_transferability},
         ),
         Order(
@@ -101,6 +101,6 @@ probed_head = Experiment(
             twins={"the formula of balanced weights": balanced, "head and feature as before": as_probed}, **LADDER,
         ),
     ),
-    presets=PRESETS,
+    presets={**PRESETS, "smoke": {**PRESETS["smoke"], "theta": np.linspace(0.2, 1.4, 13)}},
     **COMMON,
 )  # fmt: skip

@@ -273,7 +273,7 @@ relu = Experiment(
     },
     claims=(
         Mean(
-            "probe_floor", "the trained features cannot express what the kernel says they cannot", floor=1e-13,
+            "probe_floor", "the trained features cannot express what the kernel says they cannot", rounding=500,
             twins={
                 "floor of the initial features": "probe_floor_initial", "floor of the source": "probe_floor_source",
                 "wrong sign of the arccosine": "probe_floor_wrong_sign",
@@ -281,17 +281,17 @@ relu = Experiment(
             },
         ),
         Mean(
-            "linear_transfer_risk", "the probe's risk is that of Gaussian features with the same moments", floor=1e-13,
+            "linear_transfer_risk", "the probe's risk is that of Gaussian features with the same moments", rounding=500,
             where=well_sampled,
             twins={"initial features": "linear_transfer_risk_initial", "the floor alone": "linear_transfer_risk_floor"},
         ),
         Phase(
             "linear_transfer_transferability", "the probe beats the measured risk from scratch where the floor says so",
-            floor=1e-13, where=well_sampled, twins={"floor of the source": "linear_transfer_transferability_source"},
+            rounding=500, where=well_sampled, twins={"floor of the source": "linear_transfer_transferability_source"},
         ),
         Order(
             "probe_excess", "the probe reaches the best head of the kernel as one over the number of samples",
-            floor=1e-12, setting="probe_samples", values=(800, 1600, 3200, 6400), order=-1, replicates=40,
+            rounding=5e3, setting="probe_samples", values=(800, 1600, 3200, 6400), order=-1, replicates=40,
             axes={"mu": [0.4], "n": [20]}, settings={**SMALL, "rows": 20, "steps": 0, "pretraining_steps": 600},
         ),
     ),

@@ -154,15 +154,15 @@ ridge_scratch = Experiment(
     claims=(
         Mean(
             "best_ridge", "the ridge of least risk is where the theory says, at every size",
-            floor=1e-12, twins={"gamma forgotten": noise_to_signal, "sigma for its square": standard_deviation},
+            rounding=5e3, twins={"gamma forgotten": noise_to_signal, "sigma for its square": standard_deviation},
         ),
         Order(
             "tuned_risk", "the risk at the best ridge is the closed form, to order 1/d",
-            floor=1e-13, twins={"ridgeless": ridgeless}, **LADDER,
+            rounding=500, twins={"ridgeless": ridgeless}, **LADDER,
         ),
         Order(
             "ridge_risk", "the risk at any ridge is the closed form, to order 1/d",
-            floor=1e-13, twins={"ridgeless": ridgeless, "gamma forgotten": gamma_forgotten}, **LADDER,
+            rounding=500, twins={"ridgeless": ridgeless, "gamma forgotten": gamma_forgotten}, **LADDER,
         ),
     ),
     presets={

@@ -21,7 +21,6 @@ from sims.transfer.regression import draw, mix, regression
 from theory.transfer import fine_tuning_endpoint_scale
 
 CONVERGED = 1e-4
-STEP = 0.1
 LAST_TIME = 1e9
 
 
@@ -40,7 +39,7 @@ class Sizes(NamedTuple):
 
 def sizes(settings):
     reduced = settings["protocol"].startswith("reduced")
-    escape = math.ceil(escape_time(settings["alpha"], settings["depth"]) / STEP)
+    escape = math.ceil(escape_time(settings["alpha"], settings["depth"]) / step(settings["depth"]))
     return Sizes(
         settings["d"],
         math.ceil(settings["gamma_max"] * settings["d"] - 1e-9),
@@ -53,6 +52,11 @@ def sizes(settings):
     )
 
 
+def step(depth):
+    """Runge-Kutta step towards a target of norm 1; the curvature there grows like the number of layers."""
+    return 0.2 / depth
+
+
 def escape_time(alpha, depth):
     """How long a flow towards a target of norm 1 stays near zero, from layers of scale alpha^(1/(depth-1))."""
     layer = alpha ** (1 / (depth - 1))
@@ -62,7 +66,7 @@ def escape_time(alpha, depth):
 def train(network, task, optimum, size, sizes, *, flow_steps, learning_rate, steps):
     """One network, trained on one cell's target data by the protocol; `size` is the largest norm on its way."""
     if sizes.protocol == "whitened":
-        time = STEP * flow_steps / size ** (2 - 2 / sizes.depth)
+        time = step(sizes.depth) * flow_steps / size ** (2 - 2 / sizes.depth)
         return gradient_flow(quadratic_loss(task.seen, optimum), network, time, flow_steps)
     if sizes.protocol == "reduced_flow":
         times = jnp.geomspace(1e-3, LAST_TIME, sizes.flow_steps)
@@ -80,7 +84,7 @@ def simulate(key, cells, settings, sizes):
         return rotated(initial_network(k, sizes.d, sizes.width, sizes.depth, settings["alpha"]), task.basis)
 
     source = source_norm * task.source
-    time = STEP * sizes.pretraining_steps / source_norm ** (2 - 2 / sizes.depth)
+    time = step(sizes.depth) * sizes.pretraining_steps / source_norm ** (2 - 2 / sizes.depth)
     population_loss = quadratic_loss(jnp.ones(sizes.d), source)
     pretrained = gradient_flow(population_loss, fresh(k_pretrained), time, sizes.pretraining_steps)
     untrained = fresh(k_scratch)

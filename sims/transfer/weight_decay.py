@@ -120,12 +120,12 @@ weight_decay = Experiment(
     claims=(
         Bound(
             "distance", "the trained network lies on the ridge path, at the ridge of its norm and depth",
-            upper=1e-4, floor=1e-13,
+            upper=1e-4, rounding=500,
             twins={"the ridge of another depth": "distance_other_depth", "ridgeless": "distance_ridgeless"},
         ),
         Pathwise(
             "norm", "its norm is that of ridge regression with the effective ridge",
-            tolerance=1e-4, floor=1e-13,
+            tolerance=1e-4, rounding=500,
             twins={"the ridge of another depth": "norm_other_depth", "omega / 2 itself": "norm_same_ridge"},
         ),
     ),

@@ -74,9 +74,7 @@ def step_ratio(d, repeats, steps=20, cells=20):
     plain_end, fast_end = (jax.vmap(weights)(e) for e in end)
     gap = float(jnp.abs(plain_end - fast_end @ task.basis.T).max())
     print(f"plain autograd, {d} x {d} layers        {1e3 * slow:9.3f} CPU ms a step and cell")
-    print(
-        f"unreduced networks, {d} x {d} layers    {1e3 * same:9.3f}   ratio {slow / same:8.1f}   (same to {gap:.0e})"
-    )
+    print(f"unreduced networks, {d} x {d} layers    {1e3 * same:9.3f}   ratio {slow / same:8.1f}   (same to {gap:.0e})")
     print(f"unreduced networks, {d} x 8 layers      {1e3 * fast:9.3f}   ratio {slow / fast:8.1f}")
 
 
