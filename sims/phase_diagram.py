@@ -49,6 +49,7 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--fresh", action="store_true", help="compute again what is stored already")
     parser.add_argument("--precision", type=int, choices=(32, 64), help="bits of a number (64; 32 on a TPU)")
     parser.add_argument("--devices", type=int, help="devices to work on (all accelerators, or one a CPU core)")
+    parser.add_argument("--figures", action=argparse.BooleanOptionalAction, default=True, help="draw the figures")
     parser.add_argument("--ladders", action=argparse.BooleanOptionalAction, help="run the ladders of the order claims")
 
 
@@ -191,9 +192,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"Interrupted. What was finished is kept in {folder}; the same command goes on from there.")
         return 130
     if share[0] == 0:
-        from figures.gallery import draw
+        written = []
+        if options["figures"]:
+            from figures.gallery import draw
 
-        written = draw(topic, dataset, folder)
+            written = draw(topic, dataset, folder)
         print(verdict.table())
         print("\n".join(_merged(summaries)))
         lost = int((dataset["status"] > 0).sum())

@@ -12,7 +12,6 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
-from pathlib import Path
 
 from sims.engine.devices import configure_jax, prepare_environment
 from sims.phase_diagram import Parser, add_run_options, choose, study, writable
@@ -28,7 +27,7 @@ td, th {{ text-align: left; padding: .2rem .8rem .2rem 0; vertical-align: top }}
 """
 
 
-def page(results: Sequence[tuple[str, str, object, Path]]) -> str:
+def page(results: Sequence[tuple[str, str, object, str]]) -> str:
     """The report as one HTML page; figures are linked, not copied."""
     rows, sections, count = [], [], {}
     for name, title, verdict, figure in results:
@@ -77,7 +76,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         ladders = job.ladders if options.ladders is None else options.ladders
         command = " ".join(["python -m sims.validate", *argv])
         dataset, verdict, _ = study(job, folder, ladders=ladders, command=command, devices=devices, fresh=options.fresh)
-        figure = folder / next(name for name in draw(topic, dataset, folder) if name.endswith(".png"))
+        drawn = draw(topic, dataset, folder) if options.figures else []
+        figure = next((os.path.relpath(folder / name, report) for name in drawn if name.endswith(".png")), "")
         results.append(
             (f"{topic}/{job.experiment.name}", job.experiment.title, verdict, os.path.relpath(figure, report))
         )

@@ -239,7 +239,7 @@ phase_diagram = Experiment(
             floor=1e-8, rounding=500,
             setting="learning_rate", values=(0.02, 0.01, 0.005, 0.0025), order=1, replicates=20,
             axes={"gamma": [0.3], "theta": [math.pi / 4], "sigma": [0.2]},
-            settings={"d": 40, "depth": 2, "protocol": "gd", "steps": 40000, "scratch_steps": 1, "alpha": 1e-4},
+            settings={"d": 40, "depth": 2, "protocol": "gd", "steps": 10000, "scratch_steps": 1, "alpha": 1e-4},
         ),
         Order(
             "fine_tuning_transferability_controlled", "the mean is the asymptotic one, to order 1/d",

@@ -48,10 +48,10 @@ def test_the_main_job_writes_its_four_files_and_reuses_them(tmp_path):
     assert {j["output"] for j in verdict["judgements"]} >= {"scratch_risk", "endpoint_error"}
 
     before = numbers(folder / "dataset.nc")
-    again = command("--preset", "smoke", *SMALL, "--out", tmp_path)
+    again = command("--preset", "smoke", *SMALL, "--no-figures", "--out", tmp_path)
     assert "0 (cell, replicate) pairs computed, 48 found in the store." in again.stdout
     assert numbers(folder / "dataset.nc") == before
-    other = command("--preset", "smoke", *SMALL, "--seed", "1", "--out", tmp_path)
+    other = command("--preset", "smoke", *SMALL, "--no-figures", "--seed", "1", "--out", tmp_path)
     assert "Parts of another seed, setting or code version, left alone:" in other.stdout
 
 
@@ -123,7 +123,7 @@ def test_device_count_changes_no_draw(tmp_path):
     results = []
     for count in (1, 2, 4):
         out = tmp_path / str(count)
-        done = command("--preset", "smoke", *SMALL, "--devices", count, "--out", out)
+        done = command("--preset", "smoke", *SMALL, "--no-figures", "--devices", count, "--out", out)
         assert done.returncode == 0, done.stderr
         assert f"on {count} cpu device(s)" in done.stdout
         results.append(xr.load_dataset(out / "transfer/phase_diagram/dataset.nc", engine="h5netcdf"))
@@ -133,7 +133,9 @@ def test_device_count_changes_no_draw(tmp_path):
 
 @pytest.mark.xdist_group("devices")
 def test_single_precision_agrees_too(tmp_path):
-    done = command("--preset", "smoke", *SMALL, "--precision", "32", "--replicates", "20", "--out", tmp_path)
+    done = command(
+        "--preset", "smoke", *SMALL, "--no-figures", "--precision", "32", "--replicates", "20", "--out", tmp_path
+    )
     assert done.returncode == 0, done.stderr
     assert "DISAGREES" not in done.stdout
     dataset = xr.load_dataset(tmp_path / "transfer/phase_diagram/dataset.nc", engine="h5netcdf")
@@ -152,7 +154,17 @@ def test_two_processes_share_the_work(tmp_path):
         f"jax.distributed.initialize, '127.0.0.1:{port}', 2, int(sys.argv[1]));"
         "from sims.phase_diagram import main; sys.exit(main(sys.argv[2:]))"
     )
-    words = ["--preset", "smoke", *SMALL, "--distributed", "--devices", "1", "--out", str(tmp_path / "two")]
+    words = [
+        "--preset",
+        "smoke",
+        *SMALL,
+        "--distributed",
+        "--no-figures",
+        "--devices",
+        "1",
+        "--out",
+        str(tmp_path / "two"),
+    ]
     pair = [
         subprocess.Popen(
             [sys.executable, "-c", script, str(i), *words],
@@ -165,7 +177,7 @@ def test_two_processes_share_the_work(tmp_path):
     ]
     outputs = [process.communicate(timeout=240) for process in pair]
     assert [process.returncode for process in pair] == [0, 0], outputs
-    alone = command("--preset", "smoke", *SMALL, "--devices", "1", "--out", tmp_path / "one")
+    alone = command("--preset", "smoke", *SMALL, "--no-figures", "--devices", "1", "--out", tmp_path / "one")
     assert alone.returncode == 0, alone.stderr
     paths = [tmp_path / name / "transfer/phase_diagram/dataset.nc" for name in ("one", "two")]
     assert numbers(paths[0]) == numbers(paths[1])
