@@ -1,0 +1,31 @@
+"""What README says is so: its commands are those of CI, its examples run, its pictures and experiments exist."""
+
+import re
+from pathlib import Path
+
+from sims.engine.experiment import experiments, topics
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def test_ci_runs_the_readme_test_command():
+    ci = (ROOT / ".ci" / "run").read_text()
+    words = re.search(r"^(python3 -m venv \.venv && .*pytest.*)$", README, re.M).group(1)
+    for part in words.split(" && "):
+        assert part.replace("pip install", "pip install --quiet") in ci or part in ci
+
+
+def test_the_example_runs(capsys):
+    example = next(b for b in re.findall(r"```python\n(.*?)```", README, re.S) if "recommend" in b)
+    exec(compile(example, "README.md", "exec"), {})
+    assert capsys.readouterr().out.startswith("linear probe 0.77")
+
+
+def test_pictures_and_experiments_exist():
+    for path in re.findall(r"!\[.*?\]\((.*?)\)", README):
+        assert (ROOT / path).is_file()
+    table = README.split("## What is there")[1].split("##")[0]
+    for topic in topics():
+        for name in experiments(topic):
+            assert f"`{topic}/{name}`" in table or f"`{name}`" in table, name
