@@ -39,11 +39,9 @@ def jaxpr_version(traced: ClosedJaxpr) -> str:
     digest = hashlib.sha256()
 
     def visit(value):
-        if isinstance(value, ClosedJaxpr):
-            for const in value.consts:
+        if isinstance(value, ClosedJaxpr | Jaxpr):
+            for const in getattr(value, "consts", ()):
                 digest.update(np.asarray(const).tobytes() if hasattr(const, "dtype") else repr(const).encode())
-            visit(value.jaxpr)
-        elif isinstance(value, Jaxpr):
             for equation in value.eqns:
                 visit(tuple(equation.params.values()))
         elif isinstance(value, tuple | list):
