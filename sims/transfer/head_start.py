@@ -166,7 +166,7 @@ def less_zero_mean_part(task, risk, heads, mean_heads, cells, sizes):
     deviations = tuple(s - m for s, m in zip(statistics, means, strict=True))
     scratch = jnp.sum((task.min_norm - task.target) ** 2, axis=1)
     part = scratch - scratch_risk_finite(n, d, sigma, b) - jax.jvp(saved, means, deviations)[1]
-    return jnp.where(n < d - 1, risk - part, jnp.nan)
+    return jnp.where(n < d - 1, risk - part, risk)
 
 
 def simulate(key, cells, settings, sizes):

@@ -19,5 +19,5 @@ def test_small_features_with_a_probed_head_never_hurt():
     theta = jnp.linspace(0.0, jnp.pi / 2, 31)
     shared = {"gamma": 0.5, "sigma": 0.8, "feature_scale": 1e-3, "target_norm": 1.0}
     cells = {"theta": theta, **{name: jnp.full_like(theta, value) for name, value in shared.items()}}
-    saved = predict(cells, {}, None)["transferability"]
+    saved = predict(cells, {}, None)["transferability_controlled"]
     np.testing.assert_allclose(saved, 0.5 * jnp.cos(theta) ** 2, atol=1e-5)
