@@ -1,68 +1,10 @@
-"""Gaussian laws: distances between them, and the kernel of rectified Gaussian features."""
+"""Distances between Gaussian laws."""
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from theory.roots import safe_sqrt
-
-
-@jax.custom_jvp
-def arc_cosine_kernel(cosine: Float[Array, "..."]) -> Float[Array, "..."]:
-    r"""Mean product of two rectified standard Gaussians with a given correlation.
-
-    .. math:: \mathbb E[(z)_+ (z')_+] = \frac{\sqrt{1 - u^2} + u\,(\pi - \arccos u)}{2\pi}
-
-    Args:
-        cosine: The correlation u of z and z', in [-1, 1]; dimensionless. Shape (...).
-
-    Returns:
-        The kernel, between 0 (u = -1) and 1/2 (u = 1). Shape (...).
-
-    Valid: exact; values of u beyond [-1, 1] by rounding are clipped.
-    Source: Cho and Saul (2009), arc-cosine kernel of degree one, times 1/2.
-    Checked: mpmath integral over the wedge (1e-10), derivative at u = -1 and 1.
-    """
-    u = jnp.clip(cosine, -1.0, 1.0)
-    return (jnp.sqrt(1 - u**2) + u * (jnp.pi - jnp.arccos(u))) / (2 * jnp.pi)
-
-
-@arc_cosine_kernel.defjvp
-def _arc_cosine_kernel_jvp(primals, tangents):
-    (u,), (du,) = primals, tangents
-    slope = (jnp.pi - jnp.arccos(jnp.clip(u, -1.0, 1.0))) / (2 * jnp.pi)
-    return arc_cosine_kernel(u), slope * du
-
-
-def relu_kernel(weights: Float[Array, "..."], others: Float[Array, "..."]) -> Float[Array, "..."]:
-    r"""Gram matrix of ReLU features under standard Gaussian inputs.
-
-    .. math:: K_{ik} = \mathbb E_x[(a_i^\top x)_+ (c_k^\top x)_+]
-        = \frac{|a_i||c_k|}{2\pi}\big(\sqrt{1 - u^2} + u(\pi - \arccos u)\big),
-        \quad u = \frac{a_i^\top c_k}{|a_i||c_k|}
-
-    Args:
-        weights: Rows a_i, one per feature. Shape (m, d).
-        others: Rows c_k. Shape (p, d).
-
-    Returns:
-        The Gram matrix, in units of |a||c|. Shape (m, p).
-
-    Valid: exact for x ~ N(0, I_d).
-    Raises: ValueError if the rows have different lengths.
-    Source: Cho and Saul (2009); arXiv:2410.08194, section on ReLU networks.
-    Checked: Monte Carlo; u = -1, 0, 1; homogeneity; gradients, also between equal rows.
-    """
-    if weights.ndim != 2 or others.ndim != 2 or weights.shape[1] != others.shape[1]:
-        raise ValueError(
-            "`weights` and `others` must be matrices with equally long rows, "
-            f"but got shapes {weights.shape} and {others.shape}."
-        )
-    norms = safe_sqrt(jnp.sum(weights**2, axis=1, keepdims=True))
-    other_norms = safe_sqrt(jnp.sum(others**2, axis=1, keepdims=True))
-    units = weights / jnp.where(norms > 0, norms, 1.0)
-    other_units = others / jnp.where(other_norms > 0, other_norms, 1.0)
-    return norms * other_norms.T * arc_cosine_kernel(units @ other_units.T)
 
 
 def wasserstein2(factor: Float[Array, "..."], other: Float[Array, "..."]) -> Float[Array, "..."]:

@@ -23,7 +23,7 @@ from sims.engine.experiment import (
 )
 from sims.transfer.phase_diagram import SOURCE
 from theory.arguments import require
-from theory.gaussian import arc_cosine_kernel, relu_kernel
+from theory.gaussian_kernels import arc_cosine_kernel, relu_kernel
 from theory.transfer import feature_ridge_risk, relu_floor, relu_linear_transfer_risk
 
 CONVERGED = 0.05

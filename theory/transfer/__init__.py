@@ -7,7 +7,7 @@ from scratch. Paper: J. Tahir, S. Ganguli and G. M. Rotskoff, "Features are fate
 transfer learning in high-dimensional regression" (2025), arXiv:2410.08194.
 """
 
-from theory.gaussian import relu_kernel
+from theory.gaussian_kernels import relu_kernel
 from theory.transfer.boundaries import (
     fine_tuning_boundary,
     linear_transfer_boundary,

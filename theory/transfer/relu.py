@@ -5,7 +5,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from theory.arguments import finite, integer, nonnegative, together, with_one_dtype
-from theory.gaussian import relu_kernel
+from theory.gaussian_kernels import relu_kernel
 
 
 def relu_floor(target_neurons: ArrayLike, target_coefficients: ArrayLike, features: ArrayLike) -> Float[Array, ""]:

@@ -19,7 +19,7 @@ from sims.transfer.relu import (
     student,
     teacher,
 )
-from theory.gaussian import arc_cosine_kernel, relu_kernel
+from theory.gaussian_kernels import arc_cosine_kernel, relu_kernel
 from theory.transfer import relu_floor
 
 D, M = 4, 7
