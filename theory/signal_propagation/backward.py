@@ -1,7 +1,5 @@
 """Gradients, block by block: their mean square u per token and overlap v between tokens."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 import jax

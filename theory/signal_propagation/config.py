@@ -1,8 +1,7 @@
 """The transformer that every formula of this topic speaks of."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field, fields, replace
+from typing import Self
 
 import jax
 import jax.numpy as jnp
@@ -82,7 +81,7 @@ class TransformerConfig:
             else:
                 require((x >= 0) & np.isfinite(x), name, "zero or positive, and finite", value)
 
-    def broadcast(self, *others: ArrayLike) -> tuple[TransformerConfig, tuple[Array, ...]]:
+    def broadcast(self, *others: ArrayLike) -> tuple[Self, tuple[Array, ...]]:
         """The configuration and further numbers as arrays of one dtype and one shape."""
         arrays = together(*(getattr(self, name) for name in NUMBERS), *others)
         numbers = dict(zip(NUMBERS, arrays, strict=False))
@@ -98,7 +97,7 @@ class TransformerConfig:
         """a_M^2, the share that the MLP sublayer keeps."""
         return _kept(self.alpha_M, self.residual)
 
-    def unit_variance(self) -> TransformerConfig:
+    def unit_variance(self) -> Self:
         r"""The same network in the unit-variance gauge: :math:`\sigma_V = 1`, :math:`\sigma_2^2 C(\sigma_w^2) = 1`."""
         (sigma_w,) = together(self.sigma_w)
         power, _ = activation_moments(self.activation, sigma_w**2)

@@ -1,7 +1,5 @@
 """Inverse design: the initialization at which tokens neither collapse nor diverge, and how deep one may go."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, replace
 
 import jax.numpy as jnp

@@ -1,7 +1,5 @@
 """Lyapunov exponents of a collapsed transformer, per block: of the angle between tokens, and of gradients."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import NamedTuple
 

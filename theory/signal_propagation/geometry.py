@@ -1,7 +1,5 @@
 """Geometry of the tokens, block by block: squared length q and cosine rho of a permutation-symmetric cloud."""
 
-from __future__ import annotations
-
 from dataclasses import replace
 from typing import NamedTuple
 

@@ -1,7 +1,5 @@
 """The full Gram matrix of the tokens, block by block: asymmetric inputs and causal masks."""
 
-from __future__ import annotations
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -85,8 +83,8 @@ def _attention(C, seen, config):
         weight = jnp.exp(exponent) * seen[i][None, :, None] * seen[:, None, :]
         return jnp.sum(weight * inside[None], axis=(1, 2)) / jnp.sum(weight, axis=(1, 2))
 
-    O = jax.lax.map(rows, jnp.arange(C.shape[0]))
-    return config.kept_A * C + config.alpha_A**2 * config.sigma_V**2 * (O + O.T) / 2
+    outputs = jax.lax.map(rows, jnp.arange(C.shape[0]))
+    return config.kept_A * C + config.alpha_A**2 * config.sigma_V**2 * (outputs + outputs.T) / 2
 
 
 def _mlp(C, config):
