@@ -164,6 +164,18 @@ class Phase(Claim):
 
 
 @dataclass(frozen=True)
+class Rank(Claim):
+    """The cells stand in the theory's order: Spearman's rank correlation of a draw and the theory exceeds `least`.
+
+    For a theory that orders the cells without giving their values. Twins are other scores, whose rank correlation with
+    the same draws must be lower.
+    """
+
+    _: KW_ONLY
+    least: float = 0.0
+
+
+@dataclass(frozen=True)
 class Order(Claim):
     """The discrepancy vanishes as `setting` ** `order` along a ladder of its values.
 
@@ -192,6 +204,8 @@ class Experiment:
         fixed: The theory's other parameters; each can be set or swept as well.
         settings: The numbers of the simulation that a person may change.
         sizes: `sizes(settings)` -> the static shapes and choices (hashable).
+        theory_sizes: `theory_sizes(sizes)` -> those of them that the closed forms depend on: the rungs of a ladder in
+            any other size then share one compiled theory.
         simulate: `simulate(key, cells, settings, sizes)` -> {output: array of shape (cells, inner dims)}: one replicate
             over a block of cells, jittable. Numeric settings arrive traced. A cell's value must not depend on which
             other cells are in the block. It may return `status`, `<output>_theory` (a prediction that depends on
@@ -217,6 +231,7 @@ class Experiment:
     fixed: Mapping[str, Parameter] = field(default_factory=dict)
     settings: Mapping[str, Setting] = field(default_factory=dict)
     sizes: Callable[[Mapping], Hashable] = lambda settings: ()
+    theory_sizes: Callable[[Hashable], Hashable] = lambda sizes: sizes
     batched: bool = True
     block: int = 1024
     validate: Callable[[Mapping, Mapping], None] | None = None
@@ -344,7 +359,7 @@ def evaluate(experiment: Experiment, formula: Callable, cells: Cells, settings: 
     out: dict[str, np.ndarray] = {}
     for rows, here, sizes in by_sizes(experiment, cells, settings):
         columns = {name: jnp.asarray(v[rows], float) for name, v in cells.items()}
-        values = compiled(formula)(columns, traced(here), sizes)
+        values = compiled(formula)(columns, traced(here), experiment.theory_sizes(sizes))
         for name, value in (values if isinstance(values, Mapping) else {"": values}).items():
             inner = np.shape(value)[1:]
             out.setdefault(name, np.full((count, *inner), np.nan))[rows] = np.broadcast_to(value, (len(rows), *inner))

@@ -14,6 +14,7 @@ from theory.signal_propagation.backward import (
     backward_covariance,
     backward_exponents,
     backward_mlp,
+    single_mode_gradient,
 )
 from theory.signal_propagation.config import TransformerConfig
 from theory.signal_propagation.design import (
@@ -81,6 +82,7 @@ __all__ = [
     "propagate",
     "propagate_gram",
     "required_ratio",
+    "single_mode_gradient",
     "slope_to_power_ratio",
     "softmax_overlaps",
     "stationary_norm",

@@ -113,6 +113,49 @@ def backward_covariance(
     return GradientCovariance(*(jnp.concatenate([below, x[None]]) for below, x in zip(path, top, strict=True)))
 
 
+def single_mode_gradient(
+    q0: ArrayLike, rho0: ArrayLike, depth: int, config: TransformerConfig, u: ArrayLike = 1.0
+) -> Float[Array, "..."]:
+    r"""Squared gradients by the single-mode closure of the literature; `backward_covariance` is the full theory.
+
+    .. math:: u \to (a_A^2 + J Q)\,u\ \text{(attention)}, \qquad u \to (a_M^2 + J_M \dot C_\phi)\,u\ \text{(MLP)}
+
+    Args:
+        q0: Mean squared length per dimension at the input, positive. Shape (...).
+        rho0: Cosine between two tokens at the input, from 0 to 1. Shape (...).
+        depth: Number of blocks L, a whole number from 0.
+        config: The transformer; its numbers broadcast. Not causal. The literature's closure is "annealed".
+        u: Mean squared cotangent at the top. Shape (...).
+
+    Returns:
+        u at the input of block 0, 1, ..., and at the top. Shape (L + 1, ...).
+
+    Valid: weak logits and independent cotangents, up to O(1/n): it misses transport through other tokens and the
+        derivative of the softmax, and can be wrong by orders of magnitude.
+    Raises: ValueError as `propagate`.
+    Source: arXiv:2403.02579 [second-hand].
+    Checked: rejected as a wrong twin by `sims.signal_propagation.propagation`.
+    """
+    config, (q, rho) = _checked(config, q0, rho0, depth)
+    config, (q, rho, u) = config.broadcast(q, rho, u)
+
+    def forward(state, _):
+        _, _, (q, p), _ = sublayers(*state, config)
+        return (q, p / q), state
+
+    def backward(u, geometry):
+        start, between, _, (scale_A, scale_M) = sublayers(*geometry, config)
+        u, _ = backward_mlp(u / scale_M, u, *between, config)
+        Q = attention_overlaps(*branch_input(*start, config), config).Q
+        J = config.alpha_A**2 * config.sigma_V**2 / (start[0] if config.norm == "pre" else 1.0)
+        u = (config.kept_A + J * Q) * u / scale_A
+        return u, u
+
+    _, inputs = jax.lax.scan(forward, (q, rho), None, length=depth)
+    _, path = jax.lax.scan(backward, u, inputs, reverse=True)
+    return jnp.concatenate([path, u[None]])
+
+
 def _require_finite_sums(config, v):
     if traced(config.n, v):
         return

@@ -1,0 +1,178 @@
+"""Geometry and gradients block by block, from the first layer on: real random transformers of every architecture."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import jax
+import jax.numpy as jnp
+
+from sims.engine.experiment import POSITIVE, Experiment, Order, Output, Parameter
+from sims.signal_propagation.network import (
+    forward,
+    gradient_moments,
+    layer_keys,
+    mean_moments,
+    mean_over_networks,
+    simplex,
+)
+from sims.signal_propagation.setup import (
+    FRACTION,
+    PARAMETERS,
+    SOURCE,
+    config_of,
+    fits,
+    layers,
+    settings,
+    sizes,
+    theory_sizes,
+)
+from theory import signal_propagation as theory
+
+KINDS = ("token", "pooled")
+
+
+def one_network(key, config, cells, shape):
+    k_weights, k_top = jax.random.split(key)
+    keys, n = layer_keys(k_weights, shape.depth), shape.n
+    q0, rho0 = (jnp.broadcast_to(cells[name], config.n.shape) for name in ("q0", "rho0"))
+    path = forward(keys, jax.vmap(lambda q, rho: simplex(q, rho, n, shape.d))(q0, rho0), config, shape)
+    stream = mean_moments(path)
+    out = {"q": stream.square, "p": stream.square - stream.difference}
+    for kind, m in gradient_moments(k_top, keys, path, config, shape, KINDS).items():
+        out |= {f"u_{kind}": m.square, f"v_{kind}": (n - 1) * (m.square - m.difference)}
+    return {name: x.T for name, x in out.items()}
+
+
+def simulate(key, cells, settings, sizes):
+    shape, networks = sizes
+    config = config_of(cells, shape)
+    return mean_over_networks(key, networks, lambda k: one_network(k, config, cells, shape))
+
+
+def moments(config, cells, depth):
+    """The closed forms in the shape of the simulation: (cells, depth + 1)."""
+    start = cells["q0"], cells["rho0"], depth, config
+    q, rho = theory.propagate(*start)
+    out = {"q": q, "p": q * rho}
+    for kind, overlap in zip(KINDS, (0.0, 1.0), strict=True):
+        u, v = theory.backward_covariance(*start, 1.0, overlap)
+        out |= {f"u_{kind}": u, f"v_{kind}": (config.n - 1) * v}
+    return {name: x.T for name, x in out.items()}
+
+
+def predict(cells, settings, sizes):
+    return moments(config_of(cells, sizes.shape), cells, sizes.shape.depth)
+
+
+def of_config(output, **changes):
+    """The same of a transformer with other words: another norm, another closure."""
+
+    def formula(cells, settings, sizes):
+        return moments(replace(config_of(cells, sizes.shape), **changes), cells, sizes.shape.depth)[output]
+
+    return formula
+
+
+def other(output):
+    """Another output's closed form."""
+
+    def formula(cells, settings, sizes):
+        return predict(cells, settings, sizes)[output]
+
+    return formula
+
+
+def single_mode(cells, settings, sizes):
+    """The closure of the literature, blind to other tokens and to the derivative of the softmax."""
+    config = config_of(cells, sizes.shape, closure="annealed")
+    return theory.single_mode_gradient(cells["q0"], cells["rho0"], sizes.shape.depth, config).T
+
+
+ONE_BLOCK = {
+    "setting": "d",
+    "values": (16, 24, 40, 64),
+    "order": -1,
+    "replicates": 40,
+    "axes": {"sigma_A": [2.0, 3.0], "sigma_w": [2.0]},
+    "settings": {"n": 8, "depth": 1, "networks": 24, "alpha_A": 0.8},
+}
+
+
+def one_block(**words):
+    return ONE_BLOCK | {"settings": ONE_BLOCK["settings"] | words}
+
+
+propagation = Experiment(
+    name="propagation",
+    title="Tokens and gradients block by block in random transformers",
+    sources=(SOURCE,),
+    axes={
+        "sigma_A": Parameter([0.5, 1.5, 3.0], r"logit scale $\sigma_A$", domain=POSITIVE),
+        "sigma_w": Parameter([1.0, 2.3, 4.0], r"first MLP scale $\sigma_w$", domain=POSITIVE),
+    },
+    fixed={
+        **{name: PARAMETERS[name] for name in ("n", "alpha_A", "alpha_M", "sigma_V", "sigma_2")},
+        "q0": Parameter(1.0, r"squared length at the input $q_0$", domain=POSITIVE),
+        "rho0": Parameter(0.25, r"cosine at the input $\rho_0$", domain=FRACTION),
+    },
+    settings=settings(d=128, depth=8, networks=4),
+    sizes=sizes,
+    theory_sizes=theory_sizes,
+    simulate=simulate,
+    predict=predict,
+    outputs={
+        "q": Output(r"squared length $q$", dims={"depth": layers}),
+        "p": Output(r"overlap $p=\rho q$ of two tokens", dims={"depth": layers}),
+        "u_token": Output(r"$u$, independent cotangents", dims={"depth": layers}),
+        "v_token": Output(r"$(n-1)v$, independent cotangents", dims={"depth": layers}),
+        "u_pooled": Output(r"$u$, shared cotangent", dims={"depth": layers}),
+        "v_pooled": Output(r"$(n-1)v$, shared cotangent", dims={"depth": layers}),
+    },
+    claims=(
+        Order(
+            "p", "the overlap of two tokens after a block is exact up to 1/d",
+            twins={
+                "the annealed softmax closure": of_config("p", closure="annealed"),
+                "post-norm for pre-norm": of_config("p", norm="post"),
+            }, **one_block(),
+        ),
+        Order(
+            "p", "several heads change nothing", twins={"no norm for pre-norm": of_config("p", norm="none")},
+            **one_block(heads=2),
+        ),
+        Order(
+            "u_token", "the squared gradient below a block is exact up to 1/d",
+            twins={
+                "the single-mode closure": single_mode,
+                "the pooled cotangent": other("u_pooled"),
+                "the annealed softmax closure": of_config("u_token", closure="annealed"),
+            }, **one_block(),
+        ),
+        Order(
+            "v_pooled", "the overlap of two tokens' gradients is exact up to 1/d",
+            twins={
+                "the token cotangent": other("v_token"),
+                "the annealed softmax closure": of_config("v_pooled", closure="annealed"),
+            }, **one_block(),
+        ),
+        Order(
+            "u_pooled", "so is it with post-norm", twins={"pre-norm for post-norm": of_config("u_pooled", norm="pre")},
+            **one_block(norm="post"),
+        ),
+        Order(
+            "u_pooled", "and without a norm", twins={"pre-norm for none": of_config("u_pooled", norm="pre")},
+            **one_block(norm="none"),
+        ),
+    ),
+    presets={
+        "smoke": {
+            "sigma_A": [1.0, 3.0], "sigma_w": [1.0, 4.0], "d": 16, "n": 4, "depth": 3, "networks": 1,
+            "replicates": 6, "ladders": False,
+        },
+        "laptop": {"n": 16, "replicates": 20},
+        "paper": {"d": 1024, "n": 64, "depth": 64, "replicates": 32},
+    },
+    validate=fits,
+    block=64,
+)  # fmt: skip
