@@ -23,7 +23,7 @@ import numpy as np
 import xarray as xr
 from scipy import stats
 
-from sims.engine.experiment import Bound, Claim, Experiment, Mean, Order, Pathwise, Phase, evaluate
+from sims.engine.experiment import Bound, Claim, Experiment, Mean, Order, Pathwise, Phase, Rank, evaluate
 
 LEVEL = 1e-3
 OMNIBUS_LEVEL = 1e-4
@@ -236,7 +236,7 @@ def interval(values: np.ndarray, level: float, slack: float = 0.0) -> tuple[floa
     count = len(values)
     error = values.std(ddof=1) / count**0.5
     quantile = stats.t.ppf(1 - level / 2, count - 1)
-    g = float(stats.skew(values)) / count**0.5 if error > 0 else 0.0
+    g = float(stats.skew(values)) / count**0.5 if error > 1e-14 * np.abs(values).max() else 0.0
     low = high = quantile
     if abs(g) > 1e-9:
         hall = [3 / g * (np.cbrt(1 + g * (x - g / 6)) - 1) for x in (quantile, -quantile)]
@@ -387,6 +387,44 @@ def _phase(claim: Phase, sample: Sample) -> Judgement:
         out.twins[name] = bool(differ.sum() >= LEAST_DECISIVE and sides >= claim.share)
     out.detectable, out.detectable_unit = float(np.median(2 * error[decisive])), "(median) in the mean of one cell"
     return out.settle(share >= claim.share, f"only {share:.3f} of the decided cells have the theory's sign")
+
+
+@judge.register
+def _rank(claim: Rank, sample: Sample) -> Judgement:
+    """A rank correlation in every replicate, so that draws which cells share cannot feign many cells; then `interval`.
+
+    A twin is rejected by the paired differences: the theory's correlation less the twin's, replicate by replicate.
+    """
+    out, use = sample.judgement(claim), sample.usable
+    if not use.any():
+        return out
+    if len(sample.draws) < LEAST_REPLICATES or use.sum() < LEAST_DECISIVE:
+        few = f"fewer than {LEAST_REPLICATES} replicates or {LEAST_DECISIVE} cells"
+        out.outcome, out.reason = UNDECIDED, few
+        return out
+    level = LEVEL / (1 + len(sample.twins))
+    values = rank_correlation(sample.draws[:, use], sample.theory[:, use])
+    low, high = out.intervals["rank correlation"] = tuple(float(v) for v in np.clip(interval(values, level), -1, 1))
+    out.numbers |= {"rank correlation": float(values.mean()), "its interval": [low, high]}
+    for name, twin in sample.twins.items():
+        both = use & np.isfinite(twin).all(0)
+        theirs = rank_correlation(sample.draws[:, both], twin[:, both])
+        lead = interval(rank_correlation(sample.draws[:, both], sample.theory[:, both]) - theirs, level)
+        out.intervals[f"lead over {name}"] = lead
+        out.numbers |= {f"the twin's ({name})": float(theirs.mean()), f"lead over {name}": list(lead)}
+        out.twins[name] = lead[0] > 0
+    out.detectable, out.detectable_unit = (high - low) / 2, "in the rank correlation"
+    if low <= claim.least <= high:
+        out.outcome, out.reason = UNDECIDED, f"the rank correlation may be above or below {claim.least:g}"
+        return out
+    return out.settle(low > claim.least, f"the rank correlation lies in [{low:.2g}, {high:.2g}]")
+
+
+def rank_correlation(draws: np.ndarray, score: np.ndarray) -> np.ndarray:
+    """Spearman's rank correlation of each row, ties sharing their mean rank; 0 for a row without any order."""
+    a, b = (stats.rankdata(x, axis=1) - (x.shape[1] + 1) / 2 for x in (draws, score))
+    size = np.sqrt((a**2).sum(1) * (b**2).sum(1))
+    return np.divide((a * b).sum(1), size, out=np.zeros(len(a)), where=size > 0)
 
 
 @judge.register

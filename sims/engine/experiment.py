@@ -358,11 +358,14 @@ def evaluate(experiment: Experiment, formula: Callable, cells: Cells, settings: 
     count = np.size(next(iter(cells.values())))
     out: dict[str, np.ndarray] = {}
     for rows, here, sizes in by_sizes(experiment, cells, settings):
-        columns = {name: jnp.asarray(v[rows], float) for name, v in cells.items()}
+        # As in a simulation, two cells at least: XLA compiles a block of one another way, with another last bit.
+        padded = np.resize(rows, max(len(rows), 2))
+        columns = {name: jnp.asarray(v[padded], float) for name, v in cells.items()}
         values = compiled(formula)(columns, traced(here), experiment.theory_sizes(sizes))
         for name, value in (values if isinstance(values, Mapping) else {"": values}).items():
             inner = np.shape(value)[1:]
-            out.setdefault(name, np.full((count, *inner), np.nan))[rows] = np.broadcast_to(value, (len(rows), *inner))
+            full = np.broadcast_to(value, (len(padded), *inner))
+            out.setdefault(name, np.full((count, *inner), np.nan))[rows] = full[: len(rows)]
     return out
 
 

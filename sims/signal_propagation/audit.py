@@ -71,7 +71,7 @@ class Exponent(NamedTuple):
 
     @property
     def error(self) -> float:
-        """Standard error of that mean over blocks; nan for one block."""
+        """Standard error of that mean over blocks, generous where they differ by their nature; nan for one block."""
         blocks = len(self.measured)
         return float(self.measured.std(ddof=1) / blocks**0.5) if blocks > 1 else np.nan
 
@@ -357,7 +357,7 @@ def _layers(audit):
     lines = [title, "layer" + "".join(f"{header:>22}" for header in headers)]
     for layer in range(audit.depth + 1):
         pairs = [(getattr(audit.measured, name)[layer], getattr(audit.predicted, name)[layer]) for name in names]
-        cells = [f"{m:.4g}" + ("" if audit.config is None else f" ({t:.4g})") for m, t in pairs]
+        cells = [f"{m:.4g}" + ("" if np.isnan(t) else f" ({t:.4g})") for m, t in pairs]
         lines.append(f"{layer:>5}" + "".join(f"{cell:>22}" for cell in cells))
     return "\n".join(lines)
 
@@ -366,7 +366,7 @@ def _sentences(audit):
     a, t, p = audit.angle, audit.token, audit.pooled
 
     def number(symbol, e):
-        theory = "" if audit.config is None else f" (theory {e.theory:.3f})"
+        theory = "" if np.isnan(e.theory) else f" (theory {e.theory:.3f})"
         return f"{symbol} = {e.mean:.3f} +- {e.error:.3f} per block{theory}, {e.total:.2f} over {audit.depth} blocks"
 
     yield f"{VERBS[audit.regime]}: {number('lambda_a', a)}."

@@ -26,7 +26,7 @@ def modes(n: int):
     :math:`T c = c/2` for c_i = i - 1; :math:`T^\top g = g/2` for g = (-1, 1, 0, ...);
     :math:`T^\top g = g` for g = (1, 0, ...).
     """
-    return jnp.arange(n) * 1.0, jnp.zeros(n).at[0].set(-1.0).at[1].set(1.0), jnp.zeros(n).at[0].set(1.0)
+    return jnp.arange(n, dtype=float), jnp.zeros(n).at[0].set(-1.0).at[1].set(1.0), jnp.zeros(n).at[0].set(1.0)
 
 
 def gains(key, config, distance, shape):

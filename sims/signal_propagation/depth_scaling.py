@@ -30,7 +30,7 @@ def sizes(settings) -> Sizes:
 
 
 def theory_sizes(sizes: Sizes) -> Sizes:
-    return Sizes(sizes.shape._replace(d=0, heads=0, width=0), 0)
+    return Sizes(sizes.shape._replace(d=0, heads=0, mlp_width=0), 0)
 
 
 def profile(key, config, q0, distance, shape):

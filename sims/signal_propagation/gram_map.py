@@ -23,7 +23,7 @@ def sizes(settings) -> Sizes:
 
 def theory_sizes(sizes: Sizes) -> Sizes:
     """The Gram map knows no width, and it starts from as many tokens as there are."""
-    return Sizes(sizes.shape._replace(d=0, heads=0, width=0), 0)
+    return Sizes(sizes.shape._replace(d=0, heads=0, mlp_width=0), 0)
 
 
 def first_gram(n: int, memory):

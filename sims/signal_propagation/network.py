@@ -29,7 +29,7 @@ class Shape(NamedTuple):
     d: int
     depth: int
     heads: int = 1
-    width: int = 0
+    mlp_width: int = 0
     norm: str = "pre"
     residual: str = "normalized"
     activation: str = "tanh"
@@ -38,7 +38,7 @@ class Shape(NamedTuple):
     @property
     def hidden(self) -> int:
         """Width of the MLP: d where none is given."""
-        return self.width or self.d
+        return self.mlp_width or self.d
 
 
 class Weights(NamedTuple):

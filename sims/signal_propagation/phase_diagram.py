@@ -131,16 +131,19 @@ LADDER = {
     "order": -1,
     "replicates": 40,
     "axes": {"alpha": [0.4, 0.8], "sigma_w": [1.5, 3.0]},
-    "settings": {"n": 4, "depth": 3, "networks": 16},
+    "settings": {"n": 4, "depth": 3, "networks": 32},
 }
 
 
-def order(output, sentence, **twins):
-    neighbours = {
-        "at q = 1, not q*": at_unit_norm(output),
-        "post-norm for pre-norm": twin(output, norm="post"),
-    }
-    return Order(output, sentence, twins=neighbours | twins, **LADDER)
+def order(output, sentence, *others):
+    """An order claim in 1/d whose twins are the exponent at q = 1 and those of other cotangents or architectures."""
+    twins = {"at q = 1, not q*": at_unit_norm(output)}
+    for other in others:
+        words = f"the {other.removesuffix('_exponent')} exponent"
+        twins |= (
+            {words: other_readout(other)} if other != "post" else {"post-norm for pre-norm": twin(output, norm="post")}
+        )
+    return Order(output, sentence, twins=twins, **LADDER)
 
 
 phase_diagram = Experiment(
@@ -178,15 +181,14 @@ phase_diagram = Experiment(
             "angle_exponent", "tokens collapse or spread as the theory says", where=decided,
             twins={"at q = 1, not q*": at_unit_norm("angle_exponent")},
         ),
-        order("angle_exponent", "the angle exponent is exact up to 1/d"),
-        order("token_exponent", "the token gradient exponent is exact up to 1/d",
-              **{"the pooled exponent": other_readout("pooled_exponent")}),
-        order("pooled_exponent", "the pooled gradient exponent is exact up to 1/d",
-              **{"the token exponent": other_readout("token_exponent")}),
-        order("frobenius_exponent", "the one-block exponent of independent cotangents is exact up to 1/d",
-              **{"the token exponent": other_readout("token_exponent")}),
-        order("sequence_exponent", "two sequences part at the pooled exponent, up to 1/d",
-              **{"the angle exponent": other_readout("angle_exponent")}),
+        order("angle_exponent", "the angle exponent is exact up to 1/d", "post", "pooled_exponent"),
+        order("token_exponent", "the token gradient exponent is exact up to 1/d", "post", "pooled_exponent"),
+        order("pooled_exponent", "the pooled gradient exponent is exact up to 1/d", "token_exponent"),
+        order(
+            "frobenius_exponent", "the one-block exponent of independent cotangents is exact up to 1/d",
+            "post", "token_exponent",
+        ),
+        order("sequence_exponent", "two sequences part at the pooled exponent, up to 1/d", "angle_exponent"),
     ),
     presets={
         "smoke": {

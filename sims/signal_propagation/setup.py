@@ -36,7 +36,7 @@ SETTINGS = {
     "d": Setting(96, "width of the stream", domain=whole(2)),
     "depth": Setting(6, "number of blocks", domain=whole(1)),
     "heads": Setting(1, "attention heads", domain=whole(1)),
-    "width": Setting(0, "hidden units of the MLP, 0 for d", domain=whole(0)),
+    "mlp_width": Setting(0, "hidden units of the MLP, 0 for d", domain=whole(0)),
     "networks": Setting(1, "draws of the weights that a replicate averages, each with four signs", domain=whole(1)),
     "norm": Setting("pre", "where the norm stands", choices=CHOICES["norm"]),
     "residual": Setting("normalized", "a = sqrt(1 - alpha^2), or 1", choices=CHOICES["residual"]),
@@ -58,7 +58,7 @@ def sizes(settings) -> Sizes:
 
 def theory_sizes(sizes: Sizes) -> Sizes:
     """The closed forms know neither width nor heads, nor how many networks are averaged."""
-    return Sizes(sizes.shape._replace(d=0, heads=0, width=0), 0)
+    return Sizes(sizes.shape._replace(d=0, heads=0, mlp_width=0), 0)
 
 
 def layers(settings):

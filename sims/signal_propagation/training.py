@@ -124,8 +124,8 @@ def train(key, model: Model, config: TransformerConfig, learning_rate, sizes: Si
 
 
 def config_of_cells(cells, shape: Shape) -> TransformerConfig:
-    """Both branches have the strength alpha; unit-variance gauge."""
-    return config_of(cells, shape, alpha_A=cells["alpha"], alpha_M=cells["alpha"]).unit_variance()
+    """Both branches have the strength alpha."""
+    return config_of(cells, shape, alpha_A=cells["alpha"], alpha_M=cells["alpha"])
 
 
 def simulate(key, cells, settings, sizes):
@@ -137,6 +137,7 @@ def simulate(key, cells, settings, sizes):
     test = draw_sequences(k_test, sizes.test_sequences, shape.n)
 
     def final_loss(config):
+        config = config.unit_variance()
         plain = unscaled(config, shape)
         model = train(k_train, scaled(normal, config, shape), plain, settings["learning_rate"], sizes)
         return loss(model, test, plain, shape)
@@ -148,8 +149,14 @@ def simulate(key, cells, settings, sizes):
 
 def totals(cells, sizes):
     """Exponents over the whole depth: of the angle, and of the pooled gradient."""
-    config, depth = config_of_cells(cells, sizes.shape), sizes.shape.depth
-    return depth * angle_exponent(config), depth * gradient_exponent(config, "pooled")
+    shape = sizes.shape
+
+    def total(config):
+        config = config.unit_variance()
+        return shape.depth * angle_exponent(config), shape.depth * gradient_exponent(config, "pooled")
+
+    # One by one: a product over all cells has a last bit that depends on their number.
+    return jax.lax.map(total, config_of_cells(cells, shape))
 
 
 def predict(cells, settings, sizes):

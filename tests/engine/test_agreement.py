@@ -11,7 +11,7 @@ from scipy import stats
 
 from sims.engine import agreement
 from sims.engine.agreement import AGREES, DISAGREES, OUTSIDE, UNDECIDED, assess
-from sims.engine.experiment import Bound, Experiment, Mean, Order, Output, Parameter, Pathwise, Phase, Setting
+from sims.engine.experiment import Bound, Experiment, Mean, Order, Output, Parameter, Pathwise, Phase, Rank, Setting
 
 X = np.linspace(0, 1, 120)
 
@@ -201,6 +201,79 @@ def test_phase():
     assert assess(dataset(draws + 0.3, X - 0.5), phase).judgements[0].outcome == DISAGREES
     same = experiment(Phase("y", "sign", twins={"close": close}), predict=line)
     assert assess(dataset(draws, X - 0.5), same).judgements[0].outcome == UNDECIDED
+
+
+def bent(cells, settings, sizes):
+    """A score that orders only half of the cells as 1 + x does."""
+    return abs(cells["x"] - 0.25)
+
+
+def exponential(cells, settings, sizes):
+    """A score with the order of 1 + x."""
+    return jnp.exp(5 * cells["x"])
+
+
+RANK = experiment(Rank("y", "y rises with x", twins={"bent": bent}))
+
+
+def ranked(draws, claims=RANK):
+    return assess(dataset(draws), claims).judgements[0]
+
+
+def test_rank_needs_the_order_alone():
+    rng = np.random.default_rng(15)
+    result = ranked(np.exp(7 * X) - 20 + noise(rng, "correlated"))
+    assert (result.outcome, result.twins) == (AGREES, {"bent": True})
+    assert result.numbers["rank correlation"] > result.numbers["the twin's (bent)"] > 0
+    assert ranked(noise(rng, "correlated") - 7 * X).outcome == DISAGREES
+
+
+@pytest.mark.parametrize("ties", [False, True])
+def test_rank_correlation_is_that_of_scipy(ties):
+    draws, score = np.random.default_rng(16).standard_normal((2, 5, 30))
+    draws = np.round(draws) if ties else draws
+    expected = [stats.spearmanr(a, b).statistic for a, b in zip(draws, score, strict=True)]
+    np.testing.assert_allclose(agreement.rank_correlation(draws, score), expected, rtol=1e-12)
+    assert (agreement.rank_correlation(np.ones((5, 30)), score) == 0).all()
+
+
+@pytest.mark.parametrize("kind", ["independent", "correlated"])
+def test_noise_has_no_order(kind, monkeypatch):
+    monkeypatch.setattr(agreement, "LEVEL", 0.02)
+    rng = np.random.default_rng(17)
+    outcomes = [ranked(1 + noise(rng, kind)).outcome for _ in range(100)]
+    # One interval of two: a false alarm on either side in one case of a hundred.
+    assert 100 - outcomes.count(UNDECIDED) <= stats.binom.ppf(1 - 1e-4, 100, 0.015)
+
+
+def test_the_printed_power_of_a_rank_is_true():
+    rng = np.random.default_rng(18)
+    judgements = [ranked(0.02 * k * X + rng.standard_normal((20, len(X)))) for k in range(40)]
+    found = [j.intervals["rank correlation"][0] > 0 for j in judgements]
+    size = np.array([j.numbers["rank correlation"] / j.detectable for j in judgements])
+    assert min((size > 1.5).sum(), (size < 0.5).sum()) > 3
+    assert np.array(found)[size > 1.5].all()
+    assert not np.array(found)[size < 0.5].any()
+
+
+def test_a_rank_can_be_held_to_more_than_zero():
+    rng = np.random.default_rng(18)
+    high = experiment(Rank("y", "y rises with x", twins={"bent": bent}, least=0.5))
+    assert ranked(X + 2 * rng.standard_normal((20, len(X))), high).outcome == DISAGREES
+    assert ranked(X + 0.3 * rng.standard_normal((20, len(X))), high).outcome == AGREES
+
+
+def test_a_rank_is_undecided_against_a_score_of_the_same_order_and_with_few_replicates():
+    rng = np.random.default_rng(19)
+    same = experiment(Rank("y", "y rises with x", twins={"exponential": exponential}))
+    draws = X + noise(rng, "independent")
+    result = ranked(draws, same)
+    assert (result.outcome, result.twins) == (UNDECIDED, {"exponential": False})
+    assert "exponential" in result.reason
+    assert ranked(draws[:3]).outcome == UNDECIDED
+    assert "fewer" in ranked(draws[:3]).reason
+    exact = ranked(np.tile(X, (20, 1)))
+    assert (exact.outcome, exact.detectable) == (AGREES, 0.0)
 
 
 H = (0.4, 0.2, 0.1, 0.05)

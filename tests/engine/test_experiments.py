@@ -32,6 +32,9 @@ from tests.engine.toy import EXPERIMENTS as TOYS
 ROOT = Path(__file__).resolve().parents[2]
 REGISTERED = {f"{topic}/{name}": e for topic in topics() for name, e in experiments(topic).items()}
 ALL = {**{e.name: e for e in TOYS}, **REGISTERED}
+# What the engine promises of every simulation is tested by default with the toys and each topic's main experiment.
+MAIN = [f"{topic}/{next(iter(experiments(topic)))}" for topic in topics()]
+THOROUGH = {name: [pytest.mark.thorough] for name in REGISTERED if name not in MAIN}
 
 
 def over(table, **marks):
@@ -120,7 +123,7 @@ def test_every_claim_agrees_and_every_twin_is_rejected_at_laptop_size(name, tmp_
     assert {j.outcome for j in verdict.judgements} == {"agrees"}, verdict.table()
 
 
-@over(ALL)
+@over(ALL, **THOROUGH)
 def test_compiles_once_per_size_and_never_again(name, tmp_path):
     if not ALL[name].batched:
         pytest.skip("a host loop compiles what it likes")
@@ -130,7 +133,7 @@ def test_compiles_once_per_size_and_never_again(name, tmp_path):
     assert compilations(lambda: run(job, tmp_path / "second", progress=False)) == 0
 
 
-@over(ALL)
+@over(ALL, **THOROUGH)
 def test_a_cell_does_not_depend_on_its_block(name, tmp_path):
     job = tiny(name)
     whole, _ = run(job, tmp_path / "whole", progress=False)
@@ -143,7 +146,7 @@ def test_a_cell_does_not_depend_on_its_block(name, tmp_path):
         assert alone[key].values.tobytes() == corner[key].values.tobytes(), key
 
 
-@over(ALL)
+@over(ALL, **THOROUGH)
 def test_growing_a_run_equals_a_fresh_one_and_a_damaged_part_is_redone(name, tmp_path):
     job = tiny(name, replicates=3)
     small = tiny(name, replicates=2, **{axis: job.values[axis][:1] for axis in list(ALL[name].axes)[:1]})
@@ -160,7 +163,7 @@ def test_growing_a_run_equals_a_fresh_one_and_a_damaged_part_is_redone(name, tmp
     assert numbers(mended) == numbers(fresh)
 
 
-@over({name: e for name, e in ALL.items() if e.batched})
+@over({name: e for name, e in ALL.items() if e.batched}, **THOROUGH)
 def test_lowers_in_float32_for_every_platform(name):
     with jax.enable_x64(False):
         job = tiny(name)
@@ -175,7 +178,7 @@ def test_lowers_in_float32_for_every_platform(name):
                 assert "f64" not in lowered.mlir_module()
 
 
-SLOW_TO_KILL = {name: [pytest.mark.slow] for name in list(REGISTERED)[1:]}
+SLOW_TO_KILL = {name: [pytest.mark.slow] for name in REGISTERED if name != "transfer/phase_diagram"}
 
 
 SCRIPT = """
