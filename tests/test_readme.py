@@ -3,6 +3,8 @@
 import re
 from pathlib import Path
 
+import pytest
+
 from sims.engine.experiment import experiments, topics
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -20,6 +22,13 @@ def test_the_example_runs(capsys):
     example = next(b for b in re.findall(r"```python\n(.*?)```", README, re.S) if "recommend" in b)
     exec(compile(example, "README.md", "exec"), {})
     assert capsys.readouterr().out.startswith("linear probe 0.77")
+
+
+def test_the_transformer_example_runs(capsys):
+    example = next(b for b in re.findall(r"```python\n(.*?)```", README, re.S) if "critical_initialization" in b)
+    with pytest.raises(ValueError, match=r"No critical point exists.*2\.19048 is needed"):
+        exec(compile(example, "README.md", "exec"), {})
+    assert "unit_variance sigma_w = 1.8247" in capsys.readouterr().out
 
 
 def test_pictures_and_experiments_exist():

@@ -7,7 +7,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.colors import Normalize, TwoSlopeNorm
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, NullFormatter
+from matplotlib.ticker import MaxNLocator
 
 from figures.signal_propagation.transformer import first_of_the_rest, transformer
 from figures.statistics import bars, edges, failed, mean
@@ -135,17 +135,15 @@ def _row(figure, row, dataset, name, edges_of, dense, theory, lost):
 
 def _three_cells(dataset):
     """Cells deep in order, next to the critical line, and deep in chaos: the middle alpha, three weight scales."""
-    alpha = float(dataset["alpha"][dataset.sizes["alpha"] // 3])
+    alpha = float(dataset["alpha"][dataset.sizes["alpha"] // 2])
     along = dataset["angle_exponent_theory"].sel(alpha=alpha).values
     found = {int(np.argmin(along)), int(np.argmin(np.abs(along))), int(np.argmax(along))}
     return [(alpha, float(dataset["sigma_w"][k])) for k in sorted(found)]
 
 
 def _angles(axis, dataset):
-    axis.set_yscale("log")
     _along_depth(axis, dataset, lambda cell, kind: 1 - cell["p" + kind] / cell["q" + kind])
     axis.set_ylabel(r"$1-\rho_l$")
-    axis.yaxis.set_minor_formatter(NullFormatter())
     axis.legend(
         loc="lower left", fontsize=SMALL, handlelength=0.8, borderaxespad=0.1, labelspacing=0.25,
         title=rf"$\alpha={number(_three_cells(dataset)[0][0])}$", title_fontsize=SMALL,
@@ -160,19 +158,15 @@ def _lengths(axis, dataset):
 
 def _along_depth(axis, dataset, quantity):
     depth = dataset["depth"].values
-    lowest, highest, drawn = [], [], []
+    highest, drawn = [], []
     for (alpha, sigma_w), colour in zip(_three_cells(dataset), COLOURS, strict=False):
         cell = dataset.sel(alpha=alpha, sigma_w=sigma_w)
         averaged = mean(quantity(cell, ""))
         theory = quantity(cell, "_theory")
         axis.plot(depth, theory, color=colour)
-        lowest.append(float(np.nanmin([averaged.min(), theory.min()])))
         highest.append(float(np.nanmax([averaged.max(), theory.max()])))
         drawn.append((averaged, bars(quantity(cell, "")), colour, rf"$\sigma_w={number(sigma_w)}$"))
-    if axis.get_yscale() == "log":
-        axis.set_ylim(min(lowest) / 3, max(highest) * 2)
-    else:
-        axis.set_ylim(0, 1.25 * max(highest))
+    axis.set_ylim(0, 1.25 * max(highest))
     for averaged, half, colour, label in drawn:
         points(axis, depth, averaged, half, colour, label)
     axis.set_xlabel("block $l$")
@@ -208,9 +202,11 @@ def _ladders(axis, dataset):
     axis.set_xlabel("width $d$")
     axis.set_ylabel("|simulation − theory|")
     axis.legend(
-        fontsize=SMALL, loc="lower left", borderaxespad=0.1, handlelength=0.8, labelspacing=0.25,
+        fontsize=SMALL, loc="upper right", borderaxespad=0.1, handlelength=0.8, labelspacing=0.25,
         title="lines: slope −1; fitted:", title_fontsize=SMALL,
     )  # fmt: skip
+    low, high = axis.get_ylim()
+    axis.set_ylim(low, high * (high / low) ** 0.45)
 
 
 def _slices(dataset, words):

@@ -28,7 +28,7 @@ def theory_sizes(sizes: Sizes) -> Sizes:
 
 def first_gram(n: int, memory):
     """Tokens whose squared lengths spread over a decade, and whose cosines fall off with their distance."""
-    place = jnp.arange(n)
+    place = jnp.arange(n, dtype=float)
     lengths = 10.0 ** (place / (n - 1) - 0.5)
     return jnp.sqrt(lengths[:, None] * lengths[None, :]) * jnp.exp(-jnp.abs(place[:, None] - place[None, :]) / memory)
 

@@ -89,13 +89,14 @@ def single_mode(cells, settings, sizes):
     return theory.single_mode_gradient(cells["q0"], cells["rho0"], sizes.shape.depth, config).T
 
 
+# Strong branches and small widths, where the corrections to the theory stand well above the noise.
 ONE_BLOCK = {
     "setting": "d",
-    "values": (16, 24, 40, 64),
+    "values": (8, 12, 16, 24),
     "order": -1,
     "replicates": 40,
-    "axes": {"sigma_A": [2.0, 3.0], "sigma_w": [2.0]},
-    "settings": {"n": 8, "depth": 1, "networks": 24, "alpha_A": 0.8},
+    "axes": {"sigma_A": [2.0, 3.0], "sigma_w": [4.0]},
+    "settings": {"n": 6, "depth": 1, "networks": 64, "alpha_A": 0.8, "alpha_M": 0.8},
 }
 
 

@@ -96,12 +96,21 @@ def scaling_data():
     return dataset_of("depth_scaling", axes, {f"{k}_total": np.full((2, 2, 2), -0.5) for k in ("angle", "pooled")})
 
 
+def training_data():
+    axes = {"alpha": (0.3, 0.7), "sigma_w": (1.0, 2.0, 4.0)}
+    data = dataset_of("training", axes, {"final_loss": np.linspace(0.2, 1.3, 6).reshape(2, 3)})
+    judgement = {"kind": "rank", "outcome": "agrees", "numbers": {"rank correlation": 0.5, "its interval": [0.3, 0.7]}}
+    data.attrs["verdict"] = json.dumps({"judgements": [judgement]})
+    return data
+
+
 DATA = {
     "phase_diagram": lambda: phase_data(verdict=LADDER),
     "propagation": propagation_data,
     "causal": causal_data,
     "softmax_overlaps": overlaps_data,
     "depth_scaling": scaling_data,
+    "training": training_data,
 }
 CASES = [(name, stem) for name in DATA for stem in FIGURES[name] if stem != "convergence"]
 

@@ -115,16 +115,16 @@ def test_angles_and_difference_gradients_share_an_exponent_where_the_norm_stays(
 
 
 def test_in_the_unit_variance_gauge_one_ratio_of_the_mlp_is_enough():
-    config = replace(PRINTED, activation="gelu", sigma_V=0.7).unit_variance()
+    config = replace(PRINTED, activation="erf", sigma_V=0.7).unit_variance()
     V, chi = mlp_moments(config)
-    r = ratio("gelu", 2.2)
+    r = ratio("erf", 2.2)
     np.testing.assert_allclose((V, chi, norm_of(config)), (1, r, 1), rtol=1e-13)
     expected = math.log((1 - 0.35**2) * (1 - 0.55**2 + 0.55**2 * r))
     np.testing.assert_allclose(angle(config), expected, rtol=1e-12)
     np.testing.assert_allclose(pooled(config), expected - math.log(1 - 0.35**2), rtol=1e-12)
     for twin in (r + 0.01, 1 / r):
         assert abs(angle(config) - math.log((1 - 0.35**2) * (1 - 0.55**2 + 0.55**2 * twin))) > 1e-4
-    assert abs(angle(replace(PRINTED, activation="gelu")) - expected) > 1e-3
+    assert abs(angle(replace(PRINTED, activation="erf")) - expected) > 1e-3
 
 
 def test_without_an_mlp_tokens_collapse_at_the_rate_of_attention():
