@@ -84,8 +84,9 @@ def _gaussian_nodes(count: int, dtype) -> tuple[Array, Array]:
 
 
 def _mean_square(phi, q):
-    nodes, weights = _gaussian_nodes(LINE_NODES, q.dtype)
-    return phi(safe_sqrt(q)[..., None] * nodes.reshape((1,) * q.ndim + (-1,))) ** 2 @ weights
+    nodes, weights = (x.reshape((1,) * q.ndim + (-1,)) for x in _gaussian_nodes(LINE_NODES, q.dtype))
+    # A sum, not a matrix product, whose last bit would depend on how many q there are.
+    return jnp.sum(phi(safe_sqrt(q)[..., None] * nodes) ** 2 * weights, axis=-1)
 
 
 def _mean_product(phi, q, c):
@@ -234,7 +235,7 @@ def gaussian_kernel(
     q, c = together(q, c)
     if not traced(q, c):
         require(np.abs(c) <= np.asarray(q) * (1 + 1e-6), "c", "between -q and q", c)
-    c = jnp.clip(c, -q, q)
+    c = c + jax.lax.stop_gradient(jnp.clip(c, -q, q) - c)  # the gradient of a clip is halved at its ends
     return _kernel(activation, q, c), _formulas(activation)[1](q, c)
 
 

@@ -9,15 +9,22 @@ import jax.numpy as jnp
 import numpy as np
 
 from sims.engine.experiment import POSITIVE, Experiment, Order, Output, Parameter, Setting
-from sims.signal_propagation.network import backward, forward, layer_keys, mean_moments, mean_over_networks
-from sims.signal_propagation.setup import PARAMETERS, SOURCE, STRENGTH, Sizes, config_of, fits, settings, theory_sizes
+from sims.signal_propagation.network import (
+    backward,
+    cell_by_cell,
+    forward,
+    layer_keys,
+    mean_moments,
+    mean_over_networks,
+)
+from sims.signal_propagation.setup import PARAMETERS, SOURCE, STRENGTH, config_of, fits, settings, theory_sizes
 from sims.signal_propagation.setup import sizes as bidirectional_sizes
 from theory.signal_propagation import angle_exponent, gradient_exponent, stationary_norm
 
 
 def sizes(settings):
-    shape, networks = bidirectional_sizes(settings)
-    return Sizes(shape._replace(causal=True), networks)
+    plain = bidirectional_sizes(settings)
+    return plain._replace(shape=plain.shape._replace(causal=True))
 
 
 def modes(n: int):
@@ -55,9 +62,12 @@ def config_of_cells(cells, shape):
 
 
 def simulate(key, cells, settings, sizes):
-    shape, networks = sizes
-    config = config_of_cells(cells, shape)
-    gain = mean_over_networks(key, networks, lambda k: gains(k, config, settings["distance"], shape))
+    shape = sizes.shape
+
+    def some(config):
+        return mean_over_networks(key, sizes.networks, lambda k: gains(k, config, settings["distance"], shape))
+
+    gain = cell_by_cell(some, config_of_cells(cells, shape), sizes.together)
     return {f"{name}_exponent": jnp.log(g) / shape.depth for name, g in gain.items()}
 
 
@@ -86,7 +96,7 @@ LADDER = {
     "order": -1,
     "replicates": 40,
     "axes": {"alpha": [0.4, 0.8], "sigma_w": [1.5, 3.0]},
-    "settings": {"n": 4, "depth": 3, "networks": 16},
+    "settings": {"n": 4, "depth": 3, "networks": 48},
 }
 
 causal = Experiment(
@@ -128,7 +138,8 @@ causal = Experiment(
             "ladders": False,
         },
         "laptop": {"replicates": 20},
-        "paper": {"alpha": np.linspace(0.05, 0.95, 19), "d": 1024, "n": 64, "depth": 10, "replicates": 32},
+        "paper": {
+            "together": 16, "alpha": np.linspace(0.05, 0.95, 19), "d": 1024, "n": 64, "depth": 10, "replicates": 32},
     },
     validate=fits,
     block=64,

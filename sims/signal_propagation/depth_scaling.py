@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from sims.engine.experiment import NONNEGATIVE, POSITIVE, Experiment, Order, Output, Parameter, Setting, whole
 from sims.signal_propagation.network import (
+    cell_by_cell,
     forward,
     gradient_moments,
     layer_keys,
@@ -17,7 +18,7 @@ from sims.signal_propagation.network import (
     mean_over_networks,
     simplex,
 )
-from sims.signal_propagation.setup import PARAMETERS, SOURCE, Sizes, config_of, fits, settings
+from sims.signal_propagation.setup import PARAMETERS, SOURCE, Sizes, config_of, fits, settings, theory_sizes
 from sims.signal_propagation.setup import sizes as plain_sizes
 from theory.signal_propagation import angle_exponent, depth_scaled, depth_scaled_totals, power_law_exponents
 
@@ -27,10 +28,6 @@ KINDS = ("difference", "pooled")
 def sizes(settings) -> Sizes:
     depth = int(settings["depth"])
     return plain_sizes({**settings, "depth": depth, "d": depth * settings["width_per_block"]})
-
-
-def theory_sizes(sizes: Sizes) -> Sizes:
-    return Sizes(sizes.shape._replace(d=0, heads=0, mlp_width=0), 0)
 
 
 def profile(key, config, q0, distance, shape):
@@ -49,15 +46,24 @@ def profile(key, config, q0, distance, shape):
     }
 
 
+def profiles(key, config, settings, sizes):
+    """The profile of every cell, averaged over networks; shapes (cells, depth + 1)."""
+    shape = sizes.shape
+
+    def some(config):
+        at = mean_over_networks(key, sizes.networks, lambda k: profile(k, config, 1.0, settings["distance"], shape))
+        return {name: x.T for name, x in at.items()}
+
+    return {name: x.T for name, x in cell_by_cell(some, config, sizes.together).items()}
+
+
 def scaled(cells, shape):
     r"""alpha = kappa / sqrt L in the unit-variance gauge."""
     return depth_scaled(config_of(cells, shape), cells["kappa_A"], cells["kappa_M"], shape.depth).broadcast()[0]
 
 
 def simulate_totals(key, cells, settings, sizes):
-    shape, networks = sizes
-    config = scaled(cells, shape)
-    at = mean_over_networks(key, networks, lambda k: profile(k, config, 1.0, settings["distance"], shape))
+    at = profiles(key, scaled(cells, sizes.shape), settings, sizes)
     return {
         "angle_total": jnp.log(at["apart"][-1] / at["apart"][0]),
         "pooled_total": jnp.log(at["pooled"][0] / at["pooled"][-1]),
@@ -86,11 +92,11 @@ SHARED = {
 PRESETS = {
     "smoke": {"depth": [2, 4], "width_per_block": 3, "n": 3, "replicates": 6, "ladders": False},
     "laptop": {"n": 4, "replicates": 20},
-    "paper": {"depth": [8, 16, 32, 64, 128], "width_per_block": 8, "replicates": 32},
+    "paper": {"together": 16, "depth": [8, 16, 32, 64, 128], "width_per_block": 8, "replicates": 32},
 }
 LADDER = {
     "setting": "depth", "values": (4, 8, 16, 32), "order": -1, "replicates": 40,
-    "settings": {"n": 3, "networks": 12, "width_per_block": 4},
+    "settings": {"n": 3, "networks": 16, "width_per_block": 4},
 }  # fmt: skip
 
 
@@ -141,9 +147,8 @@ depth_scaling = Experiment(
 
 def simulate_powers(key, cells, settings, sizes):
     """Powers between half the depth and all of it."""
-    shape, networks = sizes
-    config = config_of(cells, shape)
-    at = mean_over_networks(key, networks, lambda k: profile(k, config, 1.0, settings["distance"], shape))
+    shape = sizes.shape
+    at = profiles(key, config_of(cells, shape), settings, sizes)
     half = shape.depth // 2
     octave = jnp.log(shape.depth / half)
     return {

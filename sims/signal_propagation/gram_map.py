@@ -7,8 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from sims.engine.experiment import NONNEGATIVE, POSITIVE, Domain, Experiment, Order, Output, Parameter, Setting, whole
-from sims.signal_propagation.network import forward, layer_keys, mean_over_networks
-from sims.signal_propagation.setup import PARAMETERS, SOURCE, Sizes, config_of, settings
+from sims.signal_propagation.network import cell_by_cell, forward, layer_keys, mean_over_networks
+from sims.signal_propagation.setup import PARAMETERS, SOURCE, Sizes, config_of, settings, theory_sizes
 from sims.signal_propagation.setup import fits as fit_together
 from sims.signal_propagation.setup import sizes as plain_sizes
 from theory.signal_propagation import propagate_gram
@@ -17,13 +17,8 @@ FLAG = Domain("0 or 1", lambda x: (x == 0) | (x == 1))
 
 
 def sizes(settings) -> Sizes:
-    shape, networks = plain_sizes(settings)
-    return Sizes(shape._replace(causal=bool(settings["mask"])), networks)
-
-
-def theory_sizes(sizes: Sizes) -> Sizes:
-    """The Gram map knows no width, and it starts from as many tokens as there are."""
-    return Sizes(sizes.shape._replace(d=0, heads=0, mlp_width=0), 0)
+    plain = plain_sizes(settings)
+    return plain._replace(shape=plain.shape._replace(causal=bool(settings["mask"])))
 
 
 def first_gram(n: int, memory):
@@ -34,20 +29,22 @@ def first_gram(n: int, memory):
 
 
 def simulate(key, cells, settings, sizes):
-    shape, networks = sizes
-    config = config_of(cells, shape)
+    shape = sizes.shape
 
     def tokens(memory):
         root = jnp.linalg.cholesky(first_gram(shape.n, memory))
         return shape.d**0.5 * jnp.pad(root, ((0, 0), (0, shape.d - shape.n)))
 
-    start = jnp.broadcast_to(tokens(cells["memory"]), (*config.n.shape, shape.n, shape.d))
+    start = tokens(cells["memory"])[None]
 
-    def gram(key):
-        X = forward(layer_keys(key, shape.depth), start, config, shape)[-1]
-        return jnp.einsum("csnd,csmd->cnm", X, X) / (X.shape[1] * shape.d)
+    def some(config):
+        def gram(key):
+            X = forward(layer_keys(key, shape.depth), start, config, shape)[-1]
+            return jnp.einsum("csnd,csmd->cnm", X, X) / (X.shape[1] * shape.d)
 
-    return {"gram": mean_over_networks(key, networks, gram)}
+        return mean_over_networks(key, sizes.networks, gram)
+
+    return {"gram": cell_by_cell(some, config_of(cells, shape), sizes.together)}
 
 
 def of_mask(causal: bool | None = None, **changes):
@@ -56,9 +53,13 @@ def of_mask(causal: bool | None = None, **changes):
     def formula(cells, settings, sizes):
         shape = sizes.shape._replace(**changes)
         shape = shape if causal is None else shape._replace(causal=causal ^ shape.causal)
-        start = first_gram(shape.n, cells["memory"])
-        configs = config_of(cells, shape)
-        return jax.vmap(lambda config: propagate_gram(start, shape.depth, config)[-1])(configs)
+        config = config_of(cells, shape)
+        memory = jnp.broadcast_to(cells["memory"], config.n.shape)
+
+        def one(config, memory):
+            return propagate_gram(first_gram(shape.n, memory), shape.depth, config)[-1]
+
+        return jax.vmap(one)(config, memory)
 
     return formula
 
@@ -93,7 +94,7 @@ gram_map = Experiment(
     claims=(
         Order(
             "gram", "the Gram matrix is exact up to 1/d", setting="d", values=(8, 12, 16, 24), order=-1,
-            replicates=40, settings={"n": 4, "depth": 3, "networks": 64, "alpha_A": 0.9, "alpha_M": 0.9},
+            replicates=40, settings={"n": 4, "depth": 3, "networks": 640, "alpha_A": 0.9, "alpha_M": 0.9},
             axes={"sigma_w": [4.0]},
             twins={"the other mask": of_mask(causal=True), "post-norm for pre-norm": of_mask(norm="post")},
         ),
@@ -101,7 +102,7 @@ gram_map = Experiment(
     presets={
         "smoke": {"sigma_w": [2.0], "d": 16, "n": 4, "depth": 2, "networks": 2, "replicates": 6, "ladders": False},
         "laptop": {"n": 6, "replicates": 20},
-        "paper": {"n": 64, "d": 1024, "depth": 64, "replicates": 32},
+        "paper": {"together": 16, "n": 64, "d": 1024, "depth": 64, "replicates": 32},
     },
     validate=fit_together,
 )  # fmt: skip

@@ -10,6 +10,7 @@ import numpy as np
 
 from sims.engine.experiment import POSITIVE, Experiment, Order, Output, Parameter, Phase, Setting
 from sims.signal_propagation.network import (
+    cell_by_cell,
     forward,
     gradient_moments,
     layer_keys,
@@ -39,7 +40,7 @@ def config_of_cells(cells, shape):
     return config_of(cells, shape, alpha_A=cells["alpha"] * cells["attention_share"], alpha_M=cells["alpha"])
 
 
-def one_network(key, config, cells, distance, shape):
+def one_network(key, config, rho0, distance, shape):
     """Growth over the depth of 1 - rho, of squared gradients, and of the distance between two sequences; q and p.
 
     The two sequences are collapsed: all tokens of each are one vector, which attention sees as a single token. q and p
@@ -49,7 +50,7 @@ def one_network(key, config, cells, distance, shape):
     k_weights, k_top = jax.random.split(key)
     keys, q = layer_keys(k_weights, shape.depth), stationary_norm(config)
     aligned, pair = (jax.vmap(lambda q, n=n: simplex(q, 1 - distance, n, d))(q) for n in (n, 2))
-    spread = jnp.broadcast_to(simplex(jnp.ones_like(distance), cells["rho0"], n, d), aligned.shape)
+    spread = jax.vmap(lambda rho: simplex(jnp.ones_like(rho), rho, n, d))(rho0)
     path, spread, first, second = forward(keys, (aligned, spread, pair[:, :1], pair[:, 1:]), config, shape)
     apart, between = mean_moments(path).difference, mean_moments(first - second).square
     gradients = gradient_moments(k_top, keys, path, config, shape, KINDS)
@@ -65,11 +66,14 @@ def one_network(key, config, cells, distance, shape):
 
 
 def simulate(key, cells, settings, sizes):
-    shape, networks = sizes
+    shape = sizes.shape
     config = config_of_cells(cells, shape)
-    gains, geometry = mean_over_networks(
-        key, networks, lambda k: one_network(k, config, cells, settings["distance"], shape)
-    )
+
+    def some(cells):
+        return mean_over_networks(key, sizes.networks, lambda k: one_network(k, *cells, settings["distance"], shape))
+
+    rho0 = jnp.broadcast_to(cells["rho0"], config.n.shape)
+    gains, geometry = cell_by_cell(some, (config, rho0), sizes.together)
     blocks = {name: 1 if name == "frobenius_exponent" else shape.depth for name in gains}
     return geometry | {name: jnp.log(gain) / blocks[name] for name, gain in gains.items()}
 
@@ -197,7 +201,8 @@ phase_diagram = Experiment(
         },
         "laptop": {"replicates": 20},
         "paper": {
-            "alpha": np.linspace(0.025, 0.975, 39), "sigma_w": np.linspace(1.0, 5.0, 41), "d": 512, "n": 64,
+            "together": 64, "alpha": np.linspace(0.025, 0.975, 39), "sigma_w": np.linspace(1.0, 5.0, 41),
+            "d": 512, "n": 64,
             "depth": 10, "replicates": 32,
         },
     },

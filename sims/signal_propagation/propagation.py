@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from sims.engine.experiment import POSITIVE, Experiment, Order, Output, Parameter
 from sims.signal_propagation.network import (
+    cell_by_cell,
     forward,
     gradient_moments,
     layer_keys,
@@ -32,10 +33,9 @@ from theory import signal_propagation as theory
 KINDS = ("token", "pooled")
 
 
-def one_network(key, config, cells, shape):
+def one_network(key, config, q0, rho0, shape):
     k_weights, k_top = jax.random.split(key)
     keys, n = layer_keys(k_weights, shape.depth), shape.n
-    q0, rho0 = (jnp.broadcast_to(cells[name], config.n.shape) for name in ("q0", "rho0"))
     path = forward(keys, jax.vmap(lambda q, rho: simplex(q, rho, n, shape.d))(q0, rho0), config, shape)
     stream = mean_moments(path)
     out = {"q": stream.square, "p": stream.square - stream.difference}
@@ -45,9 +45,14 @@ def one_network(key, config, cells, shape):
 
 
 def simulate(key, cells, settings, sizes):
-    shape, networks = sizes
+    shape = sizes.shape
     config = config_of(cells, shape)
-    return mean_over_networks(key, networks, lambda k: one_network(k, config, cells, shape))
+    starts = (jnp.broadcast_to(cells[name], config.n.shape) for name in ("q0", "rho0"))
+
+    def some(cells):
+        return mean_over_networks(key, sizes.networks, lambda k: one_network(k, *cells, shape))
+
+    return cell_by_cell(some, (config, *starts), sizes.together)
 
 
 def moments(config, cells, depth):
@@ -57,7 +62,7 @@ def moments(config, cells, depth):
     out = {"q": q, "p": q * rho}
     for kind, overlap in zip(KINDS, (0.0, 1.0), strict=True):
         u, v = theory.backward_covariance(*start, 1.0, overlap)
-        out |= {f"u_{kind}": u, f"v_{kind}": (config.n - 1) * v}
+        out |= {f"u_{kind}": u, f"v_{kind}": (config.n - 1)[None] * v}
     return {name: x.T for name, x in out.items()}
 
 
@@ -96,7 +101,7 @@ ONE_BLOCK = {
     "order": -1,
     "replicates": 40,
     "axes": {"sigma_A": [2.0, 3.0], "sigma_w": [4.0]},
-    "settings": {"n": 6, "depth": 1, "networks": 64, "alpha_A": 0.8, "alpha_M": 0.8},
+    "settings": {"n": 6, "depth": 1, "networks": 400, "alpha_A": 0.8, "alpha_M": 0.8},
 }
 
 
@@ -172,7 +177,7 @@ propagation = Experiment(
             "replicates": 6, "ladders": False,
         },
         "laptop": {"n": 16, "replicates": 20},
-        "paper": {"d": 1024, "n": 64, "depth": 64, "replicates": 32},
+        "paper": {"together": 16, "d": 1024, "n": 64, "depth": 64, "replicates": 32},
     },
     validate=fits,
     block=64,

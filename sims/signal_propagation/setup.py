@@ -38,6 +38,7 @@ SETTINGS = {
     "heads": Setting(1, "attention heads", domain=whole(1)),
     "mlp_width": Setting(0, "hidden units of the MLP, 0 for d", domain=whole(0)),
     "networks": Setting(1, "draws of the weights that a replicate averages, each with four signs", domain=whole(1)),
+    "together": Setting(1, "cells simulated side by side: one on a CPU, many on a GPU", domain=whole(1)),
     "norm": Setting("pre", "where the norm stands", choices=CHOICES["norm"]),
     "residual": Setting("normalized", "a = sqrt(1 - alpha^2), or 1", choices=CHOICES["residual"]),
     "activation": Setting("tanh", "nonlinearity of the MLP", choices=tuple(FUNCTIONS)),
@@ -45,20 +46,21 @@ SETTINGS = {
 
 
 class Sizes(NamedTuple):
-    """What a compilation depends on: the network, and over how many a replicate averages."""
+    """What a compilation depends on: the network, over how many a replicate averages, cells side by side."""
 
     shape: Shape
     networks: int
+    together: int
 
 
 def sizes(settings) -> Sizes:
     named = {name: settings[name] for name in Shape._fields if name in settings}
-    return Sizes(Shape(**{**named, "n": int(settings["n"])}), settings["networks"])
+    return Sizes(Shape(**{**named, "n": int(settings["n"])}), settings["networks"], settings["together"])
 
 
 def theory_sizes(sizes: Sizes) -> Sizes:
     """The closed forms know neither width nor heads, nor how many networks are averaged."""
-    return Sizes(sizes.shape._replace(d=0, heads=0, mlp_width=0), 0)
+    return Sizes(sizes.shape._replace(d=0, heads=0, mlp_width=0), 0, 0)
 
 
 def layers(settings):

@@ -210,7 +210,6 @@ training = Experiment(
         "steps": Setting(300, "steps of training", domain=whole(0)),
         "learning_rate": Setting(1e-3, "of Adam, falling to zero", domain=NONNEGATIVE),
         "test_sequences": Setting(512, "sequences on which the final loss is measured", domain=whole(1)),
-        "together": Setting(1, "cells trained side by side: one on a CPU, many on a GPU", domain=whole(1)),
     },
     sizes=sizes,
     simulate=simulate,

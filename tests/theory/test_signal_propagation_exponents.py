@@ -81,7 +81,7 @@ configs = {
         sigma_V=scales,
         sigma_w=scales,
         sigma_2=scales,
-        activation=st.just("gelu" if norm == "pre" else "erf"),
+        activation=st.just("erf"),
         norm=st.just(norm),
         residual=st.just(residual),
         closure=st.just("annealed"),
@@ -93,7 +93,7 @@ configs = {
 @pytest.mark.parametrize("architecture", configs)
 def test_angles_and_difference_gradients_share_an_exponent_where_the_norm_stays(architecture):
     @given(configs[architecture])
-    @settings(max_examples=20, deadline=None, derandomize=True)
+    @settings(max_examples=20, deadline=None)
     def check(config):
         lambda_a, token, pooled, _, _ = all_exponents(config)
         np.testing.assert_allclose(lambda_a, token, rtol=0, atol=1e-12)
@@ -191,7 +191,7 @@ def test_mean_zero_activations_stretch_angles():
     for phi in ("tanh", "erf", jnp.sin):
 
         @given(st.floats(0.02, 6))
-        @settings(max_examples=20, deadline=None, derandomize=True)
+        @settings(max_examples=20, deadline=None)
         def check(sigma_w):
             r = ratio(phi, sigma_w)  # noqa: B023
             assert r >= 1 - 1e-12
@@ -273,15 +273,17 @@ def test_branches_scaled_by_the_root_of_the_depth_have_finite_totals():
 
 
 def test_gradients_reach_the_numbers_of_the_configuration():
+    config = replace(PRINTED, activation="erf")
+
     def of_scale(sigma_w):
-        return angle_exponent(replace(PRINTED, sigma_w=sigma_w))
+        return angle_exponent(replace(config, sigma_w=sigma_w))
 
     check_grads(jax.jit(of_scale), (2.2,), order=1, modes=["rev"], atol=1e-6, rtol=1e-6)
-    gradient = jax.jit(jax.grad(angle_exponent))(PRINTED)
+    gradient = jax.jit(jax.grad(angle_exponent))(config)
     secants = {}
     for name in ("alpha_A", "alpha_M", "sigma_w", "sigma_2", "sigma_V"):
-        number = getattr(PRINTED, name)
-        low, high = (angle(replace(PRINTED, **{name: number * (1 + step)})) for step in (-1e-5, 1e-5))
+        number = getattr(config, name)
+        low, high = (angle(replace(config, **{name: number * (1 + step)})) for step in (-1e-5, 1e-5))
         secants[name] = (high - low) / (2e-5 * number)
         np.testing.assert_allclose(getattr(gradient, name), secants[name], rtol=1e-6)
     assert len({round(float(x), 3) for x in secants.values()}) == 5
@@ -291,7 +293,7 @@ def test_gradients_reach_the_numbers_of_the_configuration():
 def test_exponents_broadcast():
     alpha_A, sigma_w = np.array([[0.2], [0.35]]), np.array([1.0, 2.2, 3.0])
     config = replace(PRINTED, activation="erf")
-    table = angle_exponent(replace(config, alpha_A=alpha_A, sigma_w=sigma_w))
+    table = all_exponents(replace(config, alpha_A=alpha_A, sigma_w=sigma_w))[0]
     assert table.shape == (2, 3)
     np.testing.assert_allclose(table[1, 1], angle(config), rtol=1e-13)
     assert len(np.unique(np.round(table, 6))) == 6

@@ -38,36 +38,23 @@ QUICK = TransformerConfig(
 run = jax.jit(propagate, static_argnames="depth")
 attend = jax.jit(attention_map)
 scale_of = jax.jit(depth_scale)
-slope_of = jax.jit(jax.grad(lambda rho, q, config: block_map(q, rho, config).rho.sum()))
+block = jax.jit(block_map)
 
 
-@pytest.mark.parametrize(
-    ("norm", "first", "sixth"),
-    [
-        ("pre", (0.8369987898, 0.2528346298), (0.6904216063, 0.4738499773)),
-        ("post", None, (1.0, 0.6052090920)),
-        ("none", None, (0.4975274024, 0.3036324045)),
-    ],
-)
-def test_trajectories_keep_their_printed_digits(norm, first, sixth):
-    config = replace(PRINTED, norm=norm)
-    q, rho = run(1.0, 0.25, 6, config)
-    assert q.shape == rho.shape == (7,)
+def test_the_first_block_keeps_its_printed_digits():
+    q, rho = run(1.0, 0.25, 1, PRINTED)
+    assert q.shape == rho.shape == (2,)
     np.testing.assert_allclose((q[0], rho[0]), (1, 0.25), rtol=1e-15)
-    np.testing.assert_allclose((q[6], q[6] * rho[6]), sixth, rtol=0, atol=1e-10)
-    if first:
-        np.testing.assert_allclose((q[1], q[1] * rho[1]), first, rtol=0, atol=1e-10)
-    if norm == "pre":
-        q, rho = run(1.0, 0.25, 6, replace(config, sigma_A=1.71))
-        assert abs(q[6] * rho[6] - sixth[1]) > 1e-4
+    np.testing.assert_allclose((q[1], q[1] * rho[1]), (0.8369987898, 0.2528346298), rtol=0, atol=1e-10)
+    wrong = run(1.0, 0.25, 1, replace(PRINTED, sigma_A=1.71))
+    assert np.all(np.abs(np.array(wrong)[:, 1] - (q[1], rho[1])) > 1e-5)
 
 
 def test_attention_is_that_of_sampled_logits():
-    n, q, rho, norm, count = 6, 1.3, 0.4, "none", 20_000
-    config = replace(PRINTED, n=float(n), sigma_A=2.0, sigma_V=1.2, norm=norm)
+    n, q, rho, count = 6, 1.3, 0.4, 20_000
+    config = replace(PRINTED, n=float(n), sigma_A=2.0, sigma_V=1.2, norm="none")
     rng = np.random.default_rng(3)
-    cloud = (1 - rho) * np.eye(n) + rho * np.ones((n, n))
-    inside = q * cloud
+    inside = q * ((1 - rho) * np.eye(n) + rho * np.ones((n, n)))
     root = np.linalg.cholesky(inside)
     A = np.exp(config.sigma_A * root @ rng.normal(size=(count, n, n)) @ root.T)
     A /= A.sum(-1, keepdims=True)
@@ -120,9 +107,10 @@ def test_fixed_points_and_depth_scales_are_those_of_plain_iteration(norm):
     steps = np.diff(path[1], axis=0)
     measured = [-1 / np.log(steps[at + 1, i] / steps[at, i]) for i, at in ((0, 300), (1, 80))]
     np.testing.assert_allclose(scale_of(config, 1.0, 0.25), measured, rtol=1e-4)
-    alone = -1 / np.log(slope_of(*reached[::-1], config))
+    q, rho = reached
+    alone = -1 / np.log((block(q, rho, config).rho - block(q, rho - 1e-6, config).rho) / 1e-6)
     assert abs(alone[0] / measured[0] - 1) > 0.02  # the slope of rho at fixed q is not the rate
-    np.testing.assert_allclose(alone[1], measured[1], rtol=1e-4)
+    np.testing.assert_allclose(alone[1], measured[1], rtol=1e-4)  # but at collapse it is
 
 
 def test_the_chaotic_fixed_point_keeps_its_printed_digits():
@@ -130,15 +118,14 @@ def test_the_chaotic_fixed_point_keeps_its_printed_digits():
     np.testing.assert_allclose(fixed_point(config), (0.7445352845, 0.3588115050), rtol=0, atol=1e-10)
     xi = scale_of(replace(config, closure="large_n"))
     np.testing.assert_allclose(np.exp(-1 / xi), 0.9453766887, rtol=0, atol=1e-10)
-    finite = fixed_point(replace(config, n=1e4, closure="annealed"))
-    assert np.all(np.abs(np.array(finite) - (0.7445352845, 0.3588115050)) > 1e-7)
+    wrong = np.array(fixed_point(replace(config, sigma_w=3.001)))
+    assert np.all(np.abs(wrong - (0.7445352845, 0.3588115050)) > 1e-6)
 
 
 def test_uncorrelated_tokens_stay_so_with_an_odd_activation_and_infinitely_many():
     config = TransformerConfig(n=np.inf, alpha_A=0.4, alpha_M=0.75, sigma_w=3.0, activation="erf")
     np.testing.assert_allclose(run(1.0, 0.0, 6, replace(config, closure="large_n")).rho, 0, atol=1e-15)
     assert run(1.0, 0.0, 6, replace(config, n=100, closure="annealed")).rho[-1] > 0.01
-    assert run(1.0, 0.0, 6, replace(config, closure="large_n", activation="gelu")).rho[-1] > 0.1
 
 
 def test_many_tokens_approach_infinitely_many_as_one_over_n():
@@ -152,10 +139,9 @@ def test_many_tokens_approach_infinitely_many_as_one_over_n():
 
 
 def test_one_token_keeps_all_that_attention_gives():
-    config, start = replace(PRINTED, n=1.0, norm="none"), map(jnp.array, (1.7, 0.6))
-    q, _ = attend(*start, config)
-    np.testing.assert_allclose(q, 1.7, rtol=1e-14)
-    assert attend(*map(jnp.array, (1.7, 0.6)), replace(config, n=2.0))[0] < 1.69
+    alone, two = (attend(jnp.array(1.7), jnp.array(0.6), replace(PRINTED, n=n, norm="none"))[0] for n in (1.0, 2.0))
+    np.testing.assert_allclose(alone, 1.7, rtol=1e-14)
+    assert two < 1.69
 
 
 def test_branches_that_are_off_change_nothing_and_identity_residuals_add():

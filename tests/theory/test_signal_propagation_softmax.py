@@ -38,7 +38,7 @@ def test_overlaps_keep_their_printed_digits():
 def brute_force(n, s, r):
     """All four by a grid over the differences of n logits, shared and own: what they have in common is invisible."""
     plane = scipy.linalg.null_space(np.ones((1, n)))
-    x = np.linspace(-8, 8, 41)
+    x = np.linspace(-8, 8, 61 if n == 2 else 33)
     grid = np.stack(np.meshgrid(*[x] * (n - 1), indexing="ij"), -1).reshape(-1, n - 1)
     weights = np.exp(-np.sum(grid**2, axis=1) / 2)
     grid, weights = grid[weights > 1e-15], weights[weights > 1e-15]
@@ -115,7 +115,7 @@ def test_equal_logits_one_logit_and_infinitely_many():
 
 
 def test_the_expansion_is_right_to_second_order_in_one_over_n():
-    n = 2.0 ** np.arange(6, 11)
+    n = 2.0 ** np.arange(7, 11)
     exact = np.array(overlaps(n, 0.5, 0.4))
 
     def slopes(method):
@@ -123,7 +123,7 @@ def test_the_expansion_is_right_to_second_order_in_one_over_n():
         return errors, np.diff(np.log2(errors), axis=1)
 
     errors, orders = slopes("expansion")
-    np.testing.assert_allclose(orders, np.array([[-3.0], [-3.0], [-2.0], [-2.0]]) * np.ones(4), atol=0.1)
+    np.testing.assert_allclose(orders, np.array([[-3.0], [-3.0], [-2.0], [-2.0]]) * np.ones(3), atol=0.1)
     assert np.all(errors[:2, -1] < 1e-9)
     annealed, orders = slopes("annealed")
     np.testing.assert_allclose(orders[:2], -2, atol=0.1)
@@ -148,7 +148,7 @@ def test_a_cold_row_condenses_as_the_logarithm_of_n_grows():
     assert 0 < Q[-1] - limit < 0.05
     assert np.all(np.diff(orders(limit)) > 0)
     assert 0.75 < orders(limit)[-1] < 1
-    for twin in (0.0, 1 - 1 / 2, 1 - math.sqrt(2 / 2) / 2 + 0.1):
+    for twin in (0.0, 0.25, 1 - 1 / 2):
         assert not (np.all(np.diff(orders(twin)) > 0) and orders(twin)[-1] > 0.75)
 
 

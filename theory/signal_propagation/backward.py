@@ -41,7 +41,7 @@ def backward_attention(u: Array, v: Array, q: Array, p: Array, config: Transform
     alone, infinite = others == 0, jnp.isinf(others)
     count = jnp.where(alone | infinite, 1.0, others)
     share = jnp.where(alone | infinite, 0.0, 1 / count)
-    w = jnp.where(infinite, 0.0, count) * v
+    w = jnp.where(alone | infinite, 0.0, count) * v
     k = g * (q_hat * T1 * u + p_hat * T2 * w)
     new_u = config.kept_A * u + J * (Q * u + P * w + g * apart * T1 * u + k)
     new_v = config.kept_A * v + J * (share * (1 - Q) * u + (1 - P) * v + g * apart * T2 * v - share * k)
@@ -186,6 +186,7 @@ def backward_exponents(
     Checked: `gradient_exponent` at collapse (pooled, token); the chaotic fixed point of erf at n = infinity.
     """
     q, rho = fixed_point(config, q0, rho0)
+    _require_finite_sums(config, 0.0)
     config, (q, rho) = config.broadcast(q, rho)
     one, zero = jnp.ones_like(q), jnp.zeros_like(q)
     a, c = backward_block(one, zero, q, rho, config)

@@ -19,7 +19,6 @@ CHOICES = {
 }
 
 
-@jax.tree_util.register_dataclass
 @dataclass(frozen=True)
 class TransformerConfig:
     r"""A random transformer: tokens, branch strengths, weight scales and architecture.
@@ -70,8 +69,7 @@ class TransformerConfig:
         normalized = self.residual == "normalized"
         for name in NUMBERS:
             value = getattr(self, name)
-            # Inside JAX's transformations the leaves are tracers, or placeholders that are no numbers.
-            if not isinstance(value, int | float | np.ndarray | np.generic | jax.Array) or traced(value):
+            if traced(value):
                 continue
             x = np.asarray(value)
             if name == "n":
@@ -105,6 +103,22 @@ class TransformerConfig:
 
 
 NUMBERS = tuple(f.name for f in fields(TransformerConfig) if not f.metadata.get("static"))
+WORDS = tuple(f.name for f in fields(TransformerConfig) if f.metadata.get("static"))
+
+
+def _flatten(config):
+    return [getattr(config, name) for name in NUMBERS], tuple(getattr(config, name) for name in WORDS)
+
+
+def _unflatten(words, numbers):
+    """Without the checks of `__init__`: gradients and JAX's placeholders are no valid configurations."""
+    config = object.__new__(TransformerConfig)
+    for name, value in zip((*NUMBERS, *WORDS), (*numbers, *words), strict=True):
+        object.__setattr__(config, name, value)
+    return config
+
+
+jax.tree_util.register_pytree_node(TransformerConfig, _flatten, _unflatten)
 
 
 def _kept(alpha, residual):

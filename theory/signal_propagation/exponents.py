@@ -114,6 +114,13 @@ def collapsed_block(config: TransformerConfig, q: ArrayLike | None = None) -> Co
     return Collapsed(config, q, between, after, attention, V, chi)
 
 
+def _require_a_rest(config: TransformerConfig, name: str) -> None:
+    """One sentence where attention leaves nothing of the differences between tokens."""
+    if config.residual == "normalized" and not config.causal and not traced(config.alpha_A):
+        words = f"below 1, where the {name} exponent is minus infinity"
+        require(np.asarray(config.alpha_A) < 1, "alpha_A", words, config.alpha_A)
+
+
 def angle_exponent(config: TransformerConfig, q: ArrayLike | None = None) -> Float[Array, "..."]:
     r"""Exponent per block of the angle between nearly aligned tokens.
 
@@ -140,9 +147,7 @@ def angle_exponent(config: TransformerConfig, q: ArrayLike | None = None) -> Flo
     Checked: simulation `sims.signal_propagation.phase_diagram`, order 1 in 1/d; equal to the token exponent at the
         stationary norm (1e-12).
     """
-    if config.residual == "normalized" and not config.causal and not traced(config.alpha_A):
-        words = "below 1, where the angle exponent is minus infinity"
-        require(np.asarray(config.alpha_A) < 1, "alpha_A", words, config.alpha_A)
+    _require_a_rest(config, "angle")
     block = collapsed_block(config, q)
     config = block.config
     mode = CAUSAL_MODE if config.causal else 0.0
@@ -186,6 +191,8 @@ def gradient_exponent(
     """
     if readout not in READOUTS:
         raise ValueError(f"`readout` must be one of {', '.join(READOUTS)}, but got {readout}.")
+    if readout == "token":
+        _require_a_rest(config, "token")
     block = collapsed_block(config, q)
     config, n = block.config, block.config.n
     if readout == "pooled":

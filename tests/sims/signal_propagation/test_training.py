@@ -28,7 +28,7 @@ from sims.signal_propagation.training import (
 )
 from theory.gaussian_kernels import gaussian_kernel
 
-SHAPE = Shape(n=10, d=8, depth=2, heads=2, width=12)
+SHAPE = Shape(n=10, d=8, depth=2, heads=2, mlp_width=12)
 SIZES = Sizes(SHAPE, batch=16, steps=400, test_sequences=64, together=1)
 CELLS = {name: jnp.array(value) for name, value in (("alpha", 0.6), ("sigma_w", 2.5), ("sigma_A", 1.4))}
 
