@@ -93,7 +93,8 @@ def backward_covariance(
     Raises: ValueError as `propagate`; for v != 0 at n = infinity; for a finite n with the closure "large_n".
     Source: derived here; keeping u alone, with the annealed Q and without T, is the single-mode closure of the
         literature.
-    Checked: simulation `sims.signal_propagation.propagation`, order 1 in 1/d, pre-, post- and no norm.
+    Checked: v of a shared cotangent by simulation (`sims.signal_propagation.propagation`, order 1 in 1/d); printed
+        values with pre-, post- and no norm. The other ladders are not decided yet.
     """
     _require_finite_sums(config, v)
     config, (q, rho) = _checked(config, q0, rho0, depth)

@@ -106,7 +106,8 @@ def propagate(q0: ArrayLike, rho0: ArrayLike, depth: int, config: TransformerCon
         Gram matrix over attention draws (below 3e-3 in rho for sigma_A <= 3). Heads drop out.
     Raises: ValueError for q0 <= 0, rho0 outside [0, 1], or a causal configuration.
     Source: arXiv:2403.02579 with the annealed closure; exact softmax statistics derived here.
-    Checked: simulation `sims.signal_propagation.propagation`, order 1 in 1/d; the infinite-width Gram ensemble.
+    Checked: the infinite-width Gram ensemble, one block; printed values. Its ladder in 1/d
+        (`sims.signal_propagation.propagation`) is not decided yet.
     """
     config, (q, rho) = _checked(config, q0, rho0, depth)
 
