@@ -183,7 +183,7 @@ phase_diagram = Experiment(
     claims=(
         Phase(
             "angle_exponent", "tokens collapse or spread as the theory says", where=decided,
-            twins={"at q = 1, not q*": at_unit_norm("angle_exponent")},
+            twins={"the pooled exponent": other_readout("pooled_exponent")},
         ),
         order("angle_exponent", "the angle exponent is exact up to 1/d", "post", "pooled_exponent"),
         order("token_exponent", "the token gradient exponent is exact up to 1/d", "post", "pooled_exponent"),

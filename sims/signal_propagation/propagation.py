@@ -7,7 +7,7 @@ from dataclasses import replace
 import jax
 import jax.numpy as jnp
 
-from sims.engine.experiment import POSITIVE, Experiment, Order, Output, Parameter
+from sims.engine.experiment import POSITIVE, Experiment, Mean, Order, Output, Parameter
 from sims.signal_propagation.network import (
     cell_by_cell,
     forward,
@@ -18,6 +18,7 @@ from sims.signal_propagation.network import (
     simplex,
 )
 from sims.signal_propagation.setup import (
+    CLOSURE_ERROR,
     FRACTION,
     PARAMETERS,
     SOURCE,
@@ -94,19 +95,36 @@ def single_mode(cells, settings, sizes):
     return theory.single_mode_gradient(cells["q0"], cells["rho0"], sizes.shape.depth, config).T
 
 
-# Strong branches and small widths, where the corrections to the theory stand well above the noise.
-ONE_BLOCK = {
-    "setting": "d",
-    "values": (8, 12, 16, 24),
-    "order": -1,
-    "replicates": 40,
-    "axes": {"sigma_A": [2.0, 3.0], "sigma_w": [4.0]},
-    "settings": {"n": 6, "depth": 1, "networks": 400, "alpha_A": 0.8, "alpha_M": 0.8},
-}
+def equal_slopes(output):
+    """The MLP's slope at equal tokens in place of that at their angle."""
+
+    def formula(cells, settings, sizes):
+        config = config_of(cells, sizes.shape)
+        _, chi = theory.mlp_moments(config)
+        gain = config.kept_M + config.alpha_M**2 * chi / cells["q0"]
+        return predict(cells, settings, sizes)[output].at[:, 0].set((config.n - 1) * gain)
+
+    return formula
 
 
-def one_block(**words):
-    return ONE_BLOCK | {"settings": ONE_BLOCK["settings"] | words}
+# One sublayer alone is exact at infinite width. Strong branches and small widths, where the corrections stand above
+# the noise.
+LADDER = {"setting": "d", "values": (8, 12, 16, 24), "order": -1, "replicates": 40}
+ONE_BLOCK = {"n": 6, "depth": 1, "networks": 400}
+
+
+def attention_alone(**words):
+    return LADDER | {
+        "axes": {"sigma_A": [1.0, 2.0], "sigma_w": [2.0]},
+        "settings": ONE_BLOCK | {"alpha_A": 0.8, "alpha_M": 0.0} | words,
+    }
+
+
+def mlp_alone(**words):
+    return LADDER | {
+        "axes": {"sigma_A": [1.0], "sigma_w": [2.0, 4.0]},
+        "settings": ONE_BLOCK | {"alpha_A": 0.0, "alpha_M": 0.8} | words,
+    }
 
 
 propagation = Experiment(
@@ -136,39 +154,43 @@ propagation = Experiment(
         "v_pooled": Output(r"$(n-1)v$, shared cotangent", dims={"depth": layers}),
     },
     claims=(
-        Order(
-            "p", "the overlap of two tokens after a block is exact up to 1/d",
+        Mean(
+            "p", f"the overlap of two tokens is right to {CLOSURE_ERROR:g} in every block", floor=CLOSURE_ERROR,
             twins={
                 "the annealed softmax closure": of_config("p", closure="annealed"),
                 "post-norm for pre-norm": of_config("p", norm="post"),
-            }, **one_block(),
+            },
         ),
         Order(
-            "p", "several heads change nothing", twins={"no norm for pre-norm": of_config("p", norm="none")},
-            **one_block(heads=2),
-        ),
-        Order(
-            "u_token", "the squared gradient below a block is exact up to 1/d",
+            "u_token", "the squared gradient below attention is exact up to 1/d",
             twins={
                 "the single-mode closure": single_mode,
                 "the pooled cotangent": other("u_pooled"),
                 "the annealed softmax closure": of_config("u_token", closure="annealed"),
-            }, **one_block(),
+            }, **attention_alone(),
         ),
         Order(
             "v_pooled", "the overlap of two tokens' gradients is exact up to 1/d",
             twins={
                 "the token cotangent": other("v_token"),
                 "the annealed softmax closure": of_config("v_pooled", closure="annealed"),
-            }, **one_block(),
+            }, **attention_alone(),
         ),
         Order(
-            "u_pooled", "so is it with post-norm", twins={"pre-norm for post-norm": of_config("u_pooled", norm="pre")},
-            **one_block(norm="post"),
+            "v_pooled", "several heads change nothing", twins={"the token cotangent": other("v_token")},
+            **attention_alone(heads=2),
         ),
         Order(
-            "u_pooled", "and without a norm", twins={"pre-norm for none": of_config("u_pooled", norm="pre")},
-            **one_block(norm="none"),
+            "v_pooled", "so is it without a norm", twins={"pre-norm for none": of_config("v_pooled", norm="pre")},
+            **attention_alone(norm="none", q0=1.5),
+        ),
+        Order(
+            "v_pooled", "so is it below an MLP", twins={"slopes at equal tokens": equal_slopes("v_pooled")},
+            **mlp_alone(),
+        ),
+        Order(
+            "v_pooled", "and with post-norm", twins={"pre-norm for post-norm": of_config("v_pooled", norm="pre")},
+            **mlp_alone(norm="post"),
         ),
     ),
     presets={

@@ -45,6 +45,11 @@ SETTINGS = {
 }
 
 
+# How far the closure is off in q and p after an MLP or several blocks at infinite width, because the Gram matrix
+# spreads over attention draws.
+CLOSURE_ERROR = 3e-3
+
+
 class Sizes(NamedTuple):
     """What a compilation depends on: the network, over how many a replicate averages, cells side by side."""
 

@@ -32,6 +32,7 @@ def backward_attention(u: Array, v: Array, q: Array, p: Array, config: Transform
     :math:`J = \alpha_A^2\sigma_V^2/q` with pre-norm, :math:`\alpha_A^2\sigma_V^2` otherwise. The terms in T are the
     derivative of the softmax through queries and keys.
     """
+    config, (u, v, q, p) = config.broadcast(u, v, q, p)
     q_hat, p_hat = branch_input(q, p, config)
     Q, P, T1, T2 = attention_overlaps(q_hat, p_hat, config)
     J = config.alpha_A**2 * config.sigma_V**2 / (q if config.norm == "pre" else 1.0)
@@ -55,6 +56,7 @@ def backward_mlp(u: Array, v: Array, q: Array, p: Array, config: TransformerConf
         v \to (a_M^2 + J_M \dot C_\phi(\sigma_w^2\hat q, \sigma_w^2\hat p))v, \qquad
         J_M = \alpha_M^2\sigma_2^2\sigma_w^2/q'
     """
+    config, (u, v, q, p) = config.broadcast(u, v, q, p)
     q_hat, p_hat = branch_input(q, p, config)
     J = config.alpha_M**2 * config.sigma_2**2 * config.sigma_w**2 / (q if config.norm == "pre" else 1.0)
     gain = config.sigma_w**2
@@ -64,6 +66,7 @@ def backward_mlp(u: Array, v: Array, q: Array, p: Array, config: TransformerConf
 
 def backward_block(u: Array, v: Array, q: Array, rho: Array, config: TransformerConfig) -> GradientCovariance:
     """Gradient covariance from the output to the input of a block whose input has geometry (q, rho)."""
+    config, (u, v, q, rho) = config.broadcast(u, v, q, rho)
     start, between, _, (scale_A, scale_M) = sublayers(q, rho, config)
     u, v = backward_mlp(u / scale_M, v / scale_M, *between, config)
     return backward_attention(u / scale_A, v / scale_A, *start, config)

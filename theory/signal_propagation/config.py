@@ -71,7 +71,12 @@ class TransformerConfig:
             value = getattr(self, name)
             if traced(value):
                 continue
-            x = np.asarray(value)
+            try:
+                x = np.asarray(value, float)
+            except (TypeError, ValueError):
+                raise ValueError(f"`{name}` must be a number or an array of numbers, but got {value!r}.") from None
+            if isinstance(value, list | tuple):
+                object.__setattr__(self, name, x)
             if name == "n":
                 require((x >= 1) & (x == np.floor(x)), name, "a whole number not below 1, or infinity", value)
             elif name in ("alpha_A", "alpha_M") and normalized:
@@ -83,7 +88,10 @@ class TransformerConfig:
         """The configuration and further numbers as arrays of one dtype and one shape."""
         arrays = together(*(getattr(self, name) for name in NUMBERS), *others)
         numbers = dict(zip(NUMBERS, arrays, strict=False))
-        return replace(self, **numbers), arrays[len(NUMBERS) :]
+        # The exact overlaps of infinitely many tokens vanish: no need to sum for them.
+        infinite = not traced(self.n) and np.isinf(np.asarray(self.n, float)).all()
+        closure = "large_n" if infinite else self.closure
+        return replace(self, **numbers, closure=closure), arrays[len(NUMBERS) :]
 
     @property
     def kept_A(self) -> Array:
@@ -104,6 +112,13 @@ class TransformerConfig:
 
 NUMBERS = tuple(f.name for f in fields(TransformerConfig) if not f.metadata.get("static"))
 WORDS = tuple(f.name for f in fields(TransformerConfig) if f.metadata.get("static"))
+
+
+def one_number_a_field(config: TransformerConfig) -> None:
+    """One sentence if a field is an array, for formulas of a single transformer."""
+    for name in NUMBERS:
+        if np.ndim(getattr(config, name)):
+            raise ValueError(f"`{name}` must be one number here, but got shape {np.shape(getattr(config, name))}.")
 
 
 def _flatten(config):

@@ -8,7 +8,7 @@ from jax.typing import ArrayLike
 from scipy.optimize import brentq
 
 from theory.arguments import positive
-from theory.signal_propagation.config import NUMBERS, TransformerConfig
+from theory.signal_propagation.config import NUMBERS, TransformerConfig, one_number_a_field
 from theory.signal_propagation.exponents import angle_exponent, gradient_exponent, slope_to_power_ratio
 
 GAUGES = ("unit_variance", "fixed", "tied")
@@ -101,9 +101,7 @@ def critical_initialization(
     for gauge in gauges:
         if gauge not in GAUGES:
             raise ValueError(f"`gauges` must be among {', '.join(GAUGES)}, but got {gauge}.")
-    for name in NUMBERS:
-        if np.ndim(getattr(config, name)):
-            raise ValueError(f"`{name}` must be one number here, but got shape {np.shape(getattr(config, name))}.")
+    one_number_a_field(config)
     points, missing = [], {}
     for gauge in gauges:
         roots = [] if _needs_more_than_all(config) else _roots(config, gauge)
@@ -149,6 +147,13 @@ def _why(config, gauge):
         return f"No critical point exists, because with {strength} no MLP can undo the averaging of attention."
     name = config.activation if isinstance(config.activation, str) else getattr(config.activation, "__name__", "phi")
     ratios = np.asarray(slope_to_power_ratio(config.activation, SCAN))
+    if config.alpha_A == 0:
+        values = np.asarray(_angle(config, gauge, SCAN))
+        return (
+            "No critical point exists, because without attention (alpha_A = 0) the angle exponent never changes sign: "
+            f"with {name} it lies between {values.min():.3g} and {values.max():.6g} for all sigma_w from {SCAN[0]:g} "
+            f"to {SCAN[-1]:g}."
+        )
     if gauge == "unit_variance":
         return (
             f"No critical point exists, because {name} reaches r_phi = chi / V from {ratios.min():.6g} to "

@@ -8,7 +8,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from theory.arguments import nonnegative, require, together, traced
+from theory.arguments import integer, nonnegative, require, together, traced
 from theory.gaussian_kernels import Activation, activation_moments
 from theory.signal_propagation.config import TransformerConfig
 from theory.signal_propagation.geometry import require_stationary
@@ -300,4 +300,5 @@ def depth_scaled_totals(config: TransformerConfig, kappa_A: ArrayLike, kappa_M: 
 
 def depth_scaled(config: TransformerConfig, kappa_A: ArrayLike, kappa_M: ArrayLike, depth: int) -> TransformerConfig:
     r"""The transformer of `depth` blocks with :math:`\alpha = \kappa / \sqrt L`, in the unit-variance gauge."""
+    integer(1, depth=depth)
     return replace(config.unit_variance(), alpha_A=kappa_A / depth**0.5, alpha_M=kappa_M / depth**0.5)

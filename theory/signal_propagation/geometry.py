@@ -1,6 +1,5 @@
 """Geometry of the tokens, block by block: squared length q and cosine rho of a permutation-symmetric cloud."""
 
-from dataclasses import replace
 from typing import NamedTuple
 
 import jax
@@ -35,9 +34,9 @@ def attention_overlaps(q_hat: Array, p_hat: Array, config: TransformerConfig) ->
 
     A shift common to a row's logits is invisible to the softmax, which is why s falls as the tokens align.
     """
-    apart = jnp.maximum(q_hat - p_hat, 0.0)
-    shared = config.sigma_A * safe_sqrt(apart * jnp.maximum(p_hat, 0.0))
-    return overlaps_of_logits(config.n, shared, config.sigma_A * apart, config.closure)
+    apart = q_hat - p_hat
+    shared, own = config.sigma_A**2 * apart * p_hat, (config.sigma_A * apart) ** 2
+    return overlaps_of_logits(config.n, shared, own, config.closure)
 
 
 def attention_map(q: Array, p: Array, config: TransformerConfig) -> tuple[Array, Array]:
@@ -46,6 +45,7 @@ def attention_map(q: Array, p: Array, config: TransformerConfig) -> tuple[Array,
     .. math:: q' = a_A^2 q + \alpha_A^2 \sigma_V^2 [\hat p + (\hat q - \hat p) Q], \qquad
         p' = a_A^2 p + \alpha_A^2 \sigma_V^2 [\hat p + (\hat q - \hat p) P]
     """
+    config, (q, p) = config.broadcast(q, p)
     q_hat, p_hat = branch_input(q, p, config)
     Q, P, _, _ = attention_overlaps(q_hat, p_hat, config)
     strength = config.alpha_A**2 * config.sigma_V**2
@@ -60,6 +60,7 @@ def mlp_map(q: Array, p: Array, config: TransformerConfig) -> tuple[Array, Array
     .. math:: q'' = a_M^2 q' + \alpha_M^2 \sigma_2^2 C_\phi(\sigma_w^2 \hat q, \sigma_w^2 \hat q), \qquad
         p'' = a_M^2 p' + \alpha_M^2 \sigma_2^2 C_\phi(\sigma_w^2 \hat q, \sigma_w^2 \hat p)
     """
+    config, (q, p) = config.broadcast(q, p)
     q_hat, p_hat = branch_input(q, p, config)
     strength, gain = config.alpha_M**2 * config.sigma_2**2, config.sigma_w**2
     return tuple(
@@ -81,6 +82,7 @@ def sublayers(q: Array, rho: Array, config: TransformerConfig):
 
 def block_map(q: Array, rho: Array, config: TransformerConfig) -> Geometry:
     """(q, rho) after one block."""
+    config, (q, rho) = config.broadcast(q, rho)
     _, _, (q, p), _ = sublayers(q, rho, config)
     return Geometry(q, p / q)
 
@@ -129,8 +131,6 @@ def _checked(config, q0, rho0, depth):
         require((np.asarray(q0) > 0) & np.isfinite(q0), "q0", "positive and finite", q0)
     if not traced(rho0):
         require((np.asarray(rho0) >= 0) & (np.asarray(rho0) <= 1), "rho0", "between 0 and 1", rho0)
-    if not traced(config.n) and np.isinf(np.asarray(config.n)).all():
-        config = replace(config, closure="large_n")
     return config.broadcast(q0, rho0)
 
 

@@ -9,7 +9,7 @@ from jaxtyping import Array, Float
 from theory.arguments import integer, require, traced, with_one_dtype
 from theory.gaussian_kernels import gaussian_kernel
 from theory.roots import safe_sqrt
-from theory.signal_propagation.config import TransformerConfig
+from theory.signal_propagation.config import TransformerConfig, one_number_a_field
 
 
 def propagate_gram(C0: ArrayLike, depth: int, config: TransformerConfig) -> Float[Array, "..."]:
@@ -49,8 +49,16 @@ def propagate_gram(C0: ArrayLike, depth: int, config: TransformerConfig) -> Floa
         raise ValueError(f"`C0` must be a square matrix, but got shape {C.shape}.")
     if not traced(C):
         C_np = np.asarray(C)
-        require(np.abs(C_np - C_np.T) <= 1e-9 * np.abs(C_np).max(), "C0", "symmetric", C_np - C_np.T)
+        uneven = np.abs(C_np - C_np.T) > 1e-9 * np.abs(C_np).max()
+        if uneven.any():
+            i, k = np.argwhere(uneven)[0]
+            pair = f"C0[{i}, {k}] = {C_np[i, k]:.6g} and C0[{k}, {i}] = {C_np[k, i]:.6g}"
+            raise ValueError(f"`C0` must be symmetric, but got {pair}.")
         require(np.diag(C_np) > 0, "C0", "positive on its diagonal", np.diag(C_np))
+        largest = np.sqrt(np.outer(np.diag(C_np), np.diag(C_np)))
+        words = "at most sqrt(C_ii C_kk) off its diagonal, as every cosine is"
+        require(np.abs(C_np) <= largest * (1 + 1e-6), "C0", words, C_np)
+    one_number_a_field(config)
     return _propagate_gram(C, depth, jax.tree.map(lambda x: jnp.asarray(x, C.dtype), config))
 
 
