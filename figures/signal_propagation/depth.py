@@ -20,7 +20,6 @@ from figures.style import (
     SMALL,
     VERMILION,
     footer,
-    legend_above,
     letter,
     number,
     panels,
@@ -53,7 +52,7 @@ def geometry(dataset: xr.Dataset) -> Figure:
             column[1].set_xlabel("block $l$")
         axes[0, 0].set_ylabel(r"$1-\rho_l$")
         axes[1, 0].set_ylabel(r"squared length $q_l$")
-        legend_above(axes[0, -1], fontsize=SMALL)
+        axes[0, 0].legend(loc="lower left", fontsize=SMALL)
         looks = [Line2D([], [], color=GREY, linestyle=look) for look in ("-", DASHED)]
         looks.append(Line2D([], [], color=GREY, marker="o", linestyle="none"))
         axes[1, 0].legend(looks, ["theory", "annealed closure", "simulation"], loc="lower left", fontsize=SMALL)

@@ -94,7 +94,7 @@ gram_map = Experiment(
     claims=(
         Order(
             "gram", "the Gram matrix is exact up to 1/d", setting="d", values=(8, 12, 16, 24), order=-1,
-            replicates=40, settings={"n": 4, "depth": 3, "networks": 640, "alpha_A": 0.9, "alpha_M": 0.9},
+            replicates=40, settings={"n": 4, "depth": 3, "networks": 2560, "alpha_A": 0.9, "alpha_M": 0.9},
             axes={"sigma_w": [4.0]},
             twins={"the other mask": of_mask(causal=True), "post-norm for pre-norm": of_mask(norm="post")},
         ),

@@ -177,19 +177,23 @@ propagation = Experiment(
             }, **attention_alone(),
         ),
         Order(
-            "v_pooled", "several heads change nothing", twins={"the token cotangent": other("v_token")},
+            "v_pooled", "the gradients' overlap is the same with two heads",
+            twins={"the token cotangent": other("v_token")},
             **attention_alone(heads=2),
         ),
         Order(
-            "v_pooled", "so is it without a norm", twins={"pre-norm for none": of_config("v_pooled", norm="pre")},
+            "v_pooled", "the gradients' overlap without a norm is exact up to 1/d",
+            twins={"pre-norm for none": of_config("v_pooled", norm="pre")},
             **attention_alone(norm="none", q0=1.5),
         ),
         Order(
-            "v_pooled", "so is it below an MLP", twins={"slopes at equal tokens": equal_slopes("v_pooled")},
+            "v_pooled", "the gradients' overlap below an MLP is exact up to 1/d",
+            twins={"slopes at equal tokens": equal_slopes("v_pooled")},
             **mlp_alone(),
         ),
         Order(
-            "v_pooled", "and with post-norm", twins={"pre-norm for post-norm": of_config("v_pooled", norm="pre")},
+            "v_pooled", "the gradients' overlap below a post-norm MLP is exact up to 1/d",
+            twins={"pre-norm for post-norm": of_config("v_pooled", norm="pre")},
             **mlp_alone(norm="post"),
         ),
     ),
