@@ -28,6 +28,8 @@ BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, BLACK = (
     "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000",
 )  # fmt: skip
 GREY = "0.45"
+COLOURS = (BLUE, GREEN, VERMILION)
+DASHED, DOTTED = (0, (3.5, 1.8)), (0, (1, 1.2))
 SIGNED = "RdBu_r"
 MAGNITUDE = "cividis"
 SMALL = 6

@@ -13,23 +13,8 @@ from matplotlib.ticker import MaxNLocator, NullFormatter
 
 from figures.signal_propagation.transformer import first_of_the_rest, spread, transformer
 from figures.statistics import bars, mean
-from figures.style import (
-    BLUE,
-    GREEN,
-    GREY,
-    SMALL,
-    VERMILION,
-    footer,
-    letter,
-    number,
-    panels,
-    points,
-    style,
-)
+from figures.style import BLUE, COLOURS, DASHED, GREY, SMALL, VERMILION, footer, letter, number, panels, points, style
 from theory.signal_propagation import propagate, single_mode_gradient
-
-COLOURS = (BLUE, GREEN, VERMILION)
-DASHED = (0, (3.5, 1.8))
 
 
 def geometry(dataset: xr.Dataset) -> Figure:

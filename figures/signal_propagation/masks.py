@@ -14,7 +14,9 @@ from figures.signal_propagation.transformer import first_of_the_rest, spread, tr
 from figures.statistics import bars, mean
 from figures.style import (
     BLUE,
-    GREEN,
+    COLOURS,
+    DASHED,
+    DOTTED,
     GREY,
     SMALL,
     VERMILION,
@@ -28,8 +30,6 @@ from figures.style import (
 )
 from theory.signal_propagation import angle_exponent, gradient_exponent, propagate_gram, stationary_norm
 
-COLOURS = (BLUE, GREEN, VERMILION)
-DASHED, DOTTED = (0, (3.5, 1.8)), (0, (1, 1.2))
 APPROACH = 200
 gram_path = jax.jit(propagate_gram, static_argnums=1)
 

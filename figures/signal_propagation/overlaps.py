@@ -14,10 +14,10 @@ from figures.signal_propagation.transformer import spread
 from figures.statistics import bars, mean
 from figures.style import (
     BLUE,
-    GREEN,
+    COLOURS,
+    DASHED,
     GREY,
     SMALL,
-    VERMILION,
     footer,
     legend_above,
     letter,
@@ -28,8 +28,6 @@ from figures.style import (
 )
 from theory.signal_propagation import TransformerConfig, propagate, softmax_overlaps
 
-COLOURS = (BLUE, GREEN, VERMILION)
-DASHED = (0, (3.5, 1.8))
 DENSE = 21
 BLOCKS = 6
 LOGITS = np.linspace(0.4, 4.0, 10)

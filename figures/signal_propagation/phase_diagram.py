@@ -13,11 +13,10 @@ from figures.signal_propagation.transformer import first_of_the_rest, transforme
 from figures.statistics import bars, edges, failed, mean
 from figures.style import (
     BLUE,
-    GREEN,
+    COLOURS,
     GREY,
     SIGNED,
     SMALL,
-    VERMILION,
     footer,
     hatched,
     label_of,
@@ -37,7 +36,6 @@ SYMBOLS = {
     "pooled_exponent": r"\lambda_g^{\mathrm{pool}}",
 }
 NAMES = {"angle_exponent": "angle", "token_exponent": "token gradient", "pooled_exponent": "pooled gradient"}
-COLOURS = (BLUE, GREEN, VERMILION)
 POINTS = 161
 
 

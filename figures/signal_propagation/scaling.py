@@ -13,10 +13,10 @@ from figures.signal_propagation.transformer import spread, transformer
 from figures.statistics import bars, mean
 from figures.style import (
     BLUE,
-    GREEN,
+    COLOURS,
+    DOTTED,
     GREY,
     SMALL,
-    VERMILION,
     footer,
     legend_above,
     letter,
@@ -26,9 +26,6 @@ from figures.style import (
     style,
 )
 from theory.signal_propagation import angle_exponent, depth_scaled, depth_scaled_totals, gradient_exponent
-
-COLOURS = (BLUE, GREEN, VERMILION)
-DOTTED = (0, (1, 1.2))
 
 
 def depth_scaling(dataset: xr.Dataset) -> Figure:

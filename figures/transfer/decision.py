@@ -13,6 +13,7 @@ from matplotlib.ticker import MaxNLocator
 from figures.statistics import edges, failed, mean, standard_error
 from figures.style import (
     BLUE,
+    DASHED,
     GREEN,
     HATCH,
     ORANGE,
@@ -30,7 +31,6 @@ from theory.transfer import CHOICES, tuned_linear_transfer_boundary
 COLOURS = (ORANGE, BLUE, GREEN)
 PALE = ListedColormap([tuple(0.25 + 0.75 * np.array(to_rgb(c))) for c in COLOURS])
 ZERO = 1e-6
-DASHED = (0, (3.5, 1.8))
 
 
 def decision(dataset: xr.Dataset) -> Figure | None:

@@ -12,10 +12,11 @@ from matplotlib.ticker import MaxNLocator
 from figures.statistics import bars, edges, failed, mean
 from figures.style import (
     BLUE,
-    GREEN,
+    COLOURS,
+    DASHED,
+    DOTTED,
     GREY,
     SMALL,
-    VERMILION,
     angle,
     angle_ticks,
     footer,
@@ -33,9 +34,7 @@ from figures.transfer.diagram import GAMMA, THETA, Diagram, diagram, spread, tel
 SYMBOL = {"linear_transfer": r"\mathcal{T}_{\mathrm{lt}}", "fine_tuning": r"\mathcal{T}_{\mathrm{ft}}"}
 NAME = {"linear_transfer": "linear probe", "fine_tuning": "fine-tuning"}
 HELPS = "RdBu"
-COLOURS = (BLUE, GREEN, VERMILION)
 LINE = 0.9
-DASHED, DOTTED = (0, (3.5, 1.8)), (0, (1, 1.2))
 
 
 def phase_diagram(dataset: xr.Dataset) -> Figure:

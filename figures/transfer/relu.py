@@ -10,6 +10,8 @@ from matplotlib.lines import Line2D
 from figures.statistics import bars, edges, mean, of_draws
 from figures.style import (
     BLUE,
+    DASHED,
+    DOTTED,
     GREEN,
     GREY,
     ORANGE,
@@ -27,7 +29,6 @@ from figures.style import (
 )
 
 COLOURS = (BLUE, GREEN, ORANGE, VERMILION, PURPLE, SKY)
-DASHED, DOTTED = (0, (3.5, 1.8)), (0, (1, 1.2))
 
 
 def relu(dataset: xr.Dataset) -> Figure:

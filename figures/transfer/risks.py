@@ -10,6 +10,8 @@ from matplotlib.lines import Line2D
 from figures.statistics import bars, mean
 from figures.style import (
     BLUE,
+    DASHED,
+    DOTTED,
     GREEN,
     GREY,
     ORANGE,
@@ -31,7 +33,6 @@ from theory.transfer import linear_transfer_risk, scratch_risk, tuned_scratch_ri
 NOISE_COLOURS = (PURPLE, SKY, ORANGE)
 ANGLE_COLOURS = (BLUE, GREEN, VERMILION)
 RIDGES = np.linspace(0, 0.6, 121)
-DASHED, DOTTED = (0, (3.5, 1.8)), (0, (1, 1.2))
 
 
 def double_descent(dataset: xr.Dataset) -> Figure:

@@ -14,107 +14,22 @@ rejected. If the data cannot reject a twin the claim is *undecided*.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
 from functools import singledispatch
 
 import numpy as np
 import xarray as xr
 from scipy import stats
 
-from sims.engine.experiment import Bound, Claim, Experiment, Mean, Order, Pathwise, Phase, Rank, evaluate
+from sims.engine.experiment import Bound, Claim, Experiment, Mean, Order, Pathwise, Phase, Rank
+from sims.engine.judgement import UNDECIDED, Judgement, Sample, Verdict
+from sims.engine.statistics import contrast, effective_cells, interval, rank_correlation, sign_flip_p
 
 LEVEL = 1e-3
 OMNIBUS_LEVEL = 1e-4
-FLIPS = 50_000
 LEAST_REPLICATES = 4
 LEAST_DECISIVE = 5
 LEAST_EFFECTIVE = 3
-JACKKNIFE_REPLICATES = 64
-
-AGREES, DISAGREES, UNDECIDED, OUTSIDE = "agrees", "disagrees", "undecided", "outside validity"
-
-
-@dataclass
-class Judgement:
-    """The verdict on one claim.
-
-    `intervals` are in units of their direction: of the twin's deviation for a twin, of the output for a shift or a
-    trend. `detectable` is the smallest deviation the data would have caught, in the words of `detectable_unit`.
-    """
-
-    output: str
-    kind: str
-    sentence: str
-    outcome: str = OUTSIDE
-    reason: str = ""
-    cells: int = 0
-    failed: int = 0
-    replicates: int = 0
-    effective_cells: float = float("nan")
-    intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
-    twins: dict[str, bool] = field(default_factory=dict)
-    detectable: float = float("nan")
-    detectable_unit: str = ""
-    numbers: dict[str, object] = field(default_factory=dict)
-
-    def settle(self, holds: bool, reason: str = "") -> Judgement:
-        """The outcome, from whether the theory holds and whether every twin was rejected."""
-        kept = [name for name, rejected in self.twins.items() if not rejected]
-        if not holds:
-            self.outcome, self.reason = DISAGREES, reason
-        elif kept or not self.twins:
-            self.outcome = UNDECIDED
-            self.reason = f"twin not rejected: {', '.join(kept)}" if kept else "no wrong twin was tried"
-        else:
-            self.outcome = AGREES
-        return self
-
-
-@dataclass
-class Verdict:
-    """The judgements on all claims of one experiment."""
-
-    experiment: str
-    judgements: list[Judgement]
-
-    @property
-    def disagrees(self) -> bool:
-        return any(j.outcome == DISAGREES for j in self.judgements)
-
-    def to_json(self) -> str:
-        return json.dumps(asdict(self), indent=1, default=float)
-
-    def table(self) -> str:
-        """The verdict in a few lines a claim."""
-        lines = []
-        for j in self.judgements:
-            lines.append(f"{j.outcome.upper():<17}{j.output} ({j.kind}): {j.sentence}")
-            if j.reason:
-                lines.append(f"{'':17}because {j.reason}")
-            if j.outcome == OUTSIDE:
-                continue
-            counts = f"{j.cells} cells"
-            if np.isfinite(j.effective_cells):
-                counts += f" (worth {j.effective_cells:.3g} independent ones)"
-            failed = f", {j.failed} failed" if j.failed else ""
-            lines.append(f"{'':17}{counts}{failed}, {j.replicates} replicates")
-            if np.isfinite(j.detectable):
-                lines.append(f"{'':17}would have caught {j.detectable:.2g} {j.detectable_unit}")
-            for key, value in j.numbers.items():
-                lines.append(f"{'':17}{key}: {_words(value)}")
-            for name, rejected in j.twins.items():
-                low, high = j.intervals.get(f"twin: {name}", (np.nan, np.nan))
-                at = f" (theory 0, twin 1: data in [{low:.3g}, {high:.3g}])" if np.isfinite(low) else ""
-                lines.append(f"{'':17}twin {'rejected' if rejected else 'NOT rejected'}: {name}{at}")
-        return "\n".join(lines)
-
-
-def _words(value: object) -> str:
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(_words(v) for v in value) + "]"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def assess(dataset: xr.Dataset, experiment: Experiment, ladders: Mapping[int, Sequence[xr.Dataset]] | None = None):
@@ -134,146 +49,6 @@ def assess(dataset: xr.Dataset, experiment: Experiment, ladders: Mapping[int, Se
         elif ladders and index in ladders:
             judgements.append(judge(claim, [Sample(rung, experiment, claim) for rung in ladders[index]]))
     return Verdict(experiment.name, judgements)
-
-
-class Sample:
-    """One claim's numbers as flat arrays: draws (replicates, cells), theory the same, region and twins.
-
-    Inner dimensions count as cells. `usable` marks those in the region, finite in theory and in every replicate.
-    """
-
-    def __init__(self, dataset: xr.Dataset, experiment: Experiment, claim: Claim):
-        self.settings = json.loads(dataset.attrs["settings"])
-        self.axes = [name for name in experiment.parameters if name in dataset.dims]
-        shape = tuple(dataset.sizes[name] for name in self.axes)
-        grid = np.meshgrid(*(dataset[name].values for name in self.axes), indexing="ij") if self.axes else []
-        count = int(np.prod(shape))
-        self.cells = {name: np.ravel(g) for name, g in zip(self.axes, grid, strict=True)}
-        self.cells |= {n: np.full(count, float(dataset[n])) for n in experiment.parameters if n not in self.axes}
-
-        inner = tuple(experiment.outputs[claim.output].dims)
-        size = int(np.prod([dataset.sizes[name] for name in inner]))
-        replicates = dataset.sizes["replicate"]
-
-        def per_draw(name):
-            array = dataset[name]
-            if "replicate" not in array.dims:
-                array = array.expand_dims(replicate=replicates)
-            return array.transpose("replicate", *self.axes, *inner).values.reshape(replicates, count * size)
-
-        def of_formula(formula):
-            values = evaluate(experiment, formula, self.cells, self.settings)[""]
-            return np.tile(np.broadcast_to(values.reshape(count, -1), (count, size)).ravel(), (replicates, 1))
-
-        self.draws, self.theory = per_draw(claim.output), per_draw(f"{claim.output}_theory")
-        self.twins = {n: per_draw(t) if isinstance(t, str) else of_formula(t) for n, t in claim.twins.items()}
-        self.coordinates = {n: np.repeat(self.cells[n], size) for n in self.axes if len(np.unique(self.cells[n])) > 1}
-        for name, g in zip(inner, np.meshgrid(*(dataset[n].values for n in inner), indexing="ij"), strict=True):
-            self.coordinates[name] = np.tile(np.ravel(g), count)
-
-        region = np.repeat(np.asarray(claim.where(self.cells, self.settings), bool), size)
-        self.infinite = region & np.isinf(self.theory).any(0)
-        region &= ~self.infinite & ~np.isnan(self.theory).any(0)
-        finite = np.isfinite(self.draws).all(0)
-        self.usable, self.failed = region & finite, int((region & ~finite).sum())
-        epsilon = 2.0**-52 if dataset.attrs["precision"] == 64 else 2.0**-23
-        self.floor = claim.floor + claim.rounding * epsilon
-
-    def judgement(self, claim: Claim) -> Judgement:
-        return Judgement(
-            claim.output,
-            claim.kind,
-            claim.sentence,
-            cells=int(self.usable.sum()),
-            failed=self.failed,
-            replicates=len(self.draws),
-        )
-
-
-def projection(residuals: np.ndarray, direction: np.ndarray, floor: float = 0.0) -> tuple[np.ndarray, float]:
-    r"""The :math:`\lambda_r` of the module's formula, and how far errors of size `floor` could move them.
-
-    Args:
-        residuals: Draws minus theory, shape (replicates, cells).
-        direction: Shape (cells,), or (replicates, cells) for a twin that was drawn: then its mean over the
-            other replicates is taken.
-        floor: Absolute numerical floor, in the output's unit.
-    """
-    count = len(residuals)
-    if direction.ndim == 2:
-        direction = (direction.sum(0) - direction) / (count - 1)
-    centred = residuals - residuals.mean(0)
-    squares = (centred**2).sum(0)
-    others = np.maximum(squares - centred**2 * count / (count - 1), 0.0) / (count - 2)
-    tiny = np.finfo(float).tiny ** 0.5
-    weights = direction / (others + floor**2 + tiny)
-    norm = (weights * direction).sum(1)
-    return (weights * residuals).sum(1) / norm, float((np.abs(weights).sum(1) * floor / norm).mean())
-
-
-def contrast(residuals: np.ndarray, direction: np.ndarray, level: float, floor: float = 0.0) -> tuple[float, float]:
-    r"""Interval for the component of the mean residual along a direction.
-
-    The weights tie the :math:`\lambda_r` of skewed cells to each other in second order. With few replicates the
-    interval is therefore that of the jackknife's pseudo-values, which counts those terms; with many they do not matter.
-    """
-    values, slack = projection(residuals, direction, floor)
-    count = len(values)
-    if count <= JACKKNIFE_REPLICATES:
-        kept = ~np.eye(count, dtype=bool)
-        each = [projection(residuals[k], direction[k] if direction.ndim == 2 else direction, floor)[0] for k in kept]
-        values = count * values.mean() - (count - 1) * np.mean(each, axis=1)
-    return interval(values, level, slack)
-
-
-def interval(values: np.ndarray, level: float, slack: float = 0.0) -> tuple[float, float]:
-    r"""Interval for the mean at a false-alarm level, widened by `slack`.
-
-    The union of the t interval and of Hall's (1992), which transforms t by its skewness
-    :math:`g = \hat\gamma / \sqrt n`: :math:`x \mapsto \frac{3}{g}\{[1 + g (x - g/6)]^{1/3} - 1\}`. With 20 replicates
-    of a skewed statistic the t interval alone misses the mean ten times too often.
-    """
-    count = len(values)
-    error = values.std(ddof=1) / count**0.5
-    quantile = stats.t.ppf(1 - level / 2, count - 1)
-    g = float(stats.skew(values)) / count**0.5 if error > 1e-14 * np.abs(values).max() else 0.0
-    low = high = quantile
-    if abs(g) > 1e-9:
-        hall = [3 / g * (np.cbrt(1 + g * (x - g / 6)) - 1) for x in (quantile, -quantile)]
-        low, high = max(quantile, hall[0]), max(quantile, -hall[1])
-    return float(values.mean() - low * error - slack), float(values.mean() + high * error + slack)
-
-
-def sign_flip_p(residuals: np.ndarray, floor: float = 0.0) -> float:
-    """p value of "the residuals have mean zero in every cell", against errors of any sign.
-
-    The statistic sums, over cells, the products of two different replicates' residuals, scaled by the second moment in
-    the replicates of the other half: its mean is zero for skewed residuals too. Its law comes from flipping the sign of
-    whole replicates, so any correlation between cells is allowed for.
-    """
-    count = len(residuals)
-    halves = np.arange(count) % 2 == 0
-    products = np.zeros((count, count))
-    for half in (halves, ~halves):
-        moment = (residuals[~half] ** 2).mean(0) + floor**2
-        scaled = residuals[half] / np.sqrt(np.where(moment > 0, moment, np.inf))
-        products[np.ix_(half, half)] = scaled @ scaled.T
-    np.fill_diagonal(products, 0.0)
-    signs = np.random.default_rng(0).choice([-1.0, 1.0], size=(FLIPS, count))
-    flipped = np.einsum("fi,ij,fj->f", signs, products, signs, optimize=True)
-    return (1 + (flipped >= products.sum() - 1e-9 * np.abs(products).sum()).sum()) / (1 + FLIPS)
-
-
-def effective_cells(residuals: np.ndarray) -> float:
-    """The number of independent cells whose replicates would be correlated as weakly as these."""
-    count = len(residuals)
-    moment = (residuals**2).mean(0)
-    scaled = residuals[:, moment > 0] / np.sqrt(moment[moment > 0])
-    if scaled.shape[1] == 0:
-        return float("nan")
-    gram = scaled @ scaled.T / scaled.shape[1]
-    off = (gram**2).sum() - (np.diag(gram) ** 2).sum()
-    return float(min(count * (count - 1) / off, scaled.shape[1]))
 
 
 @singledispatch
@@ -418,13 +193,6 @@ def _rank(claim: Rank, sample: Sample) -> Judgement:
         out.outcome, out.reason = UNDECIDED, f"the rank correlation may be above or below {claim.least:g}"
         return out
     return out.settle(low > claim.least, f"the rank correlation lies in [{low:.2g}, {high:.2g}]")
-
-
-def rank_correlation(draws: np.ndarray, score: np.ndarray) -> np.ndarray:
-    """Spearman's rank correlation of each row, ties sharing their mean rank; 0 for a row without any order."""
-    a, b = (stats.rankdata(x, axis=1) - (x.shape[1] + 1) / 2 for x in (draws, score))
-    size = np.sqrt((a**2).sum(1) * (b**2).sum(1))
-    return np.divide((a * b).sum(1), size, out=np.zeros(len(a)), where=size > 0)
 
 
 @judge.register

@@ -110,19 +110,19 @@ def equal_slopes(output):
 # One sublayer alone is exact at infinite width. Strong branches and small widths, where the corrections stand above
 # the noise.
 LADDER = {"setting": "d", "values": (8, 12, 16, 24), "order": -1, "replicates": 40}
-ONE_BLOCK = {"n": 6, "depth": 1, "networks": 400}
+ONE_BLOCK = {"depth": 1, "networks": 400}
 
 
-def attention_alone(**words):
+def attention_alone(n=6, **words):
     return LADDER | {
-        "axes": {"sigma_A": [1.0, 2.0], "sigma_w": [2.0]},
+        "axes": {"n": n, "sigma_A": [1.0, 2.0], "sigma_w": [2.0]},
         "settings": ONE_BLOCK | {"alpha_A": 0.8, "alpha_M": 0.0} | words,
     }
 
 
 def mlp_alone(**words):
     return LADDER | {
-        "axes": {"sigma_A": [1.0], "sigma_w": [2.0, 4.0]},
+        "axes": {"n": [6], "sigma_A": [1.0], "sigma_w": [2.0, 4.0]},
         "settings": ONE_BLOCK | {"alpha_A": 0.0, "alpha_M": 0.8} | words,
     }
 
@@ -167,14 +167,12 @@ propagation = Experiment(
                 "the single-mode closure": single_mode,
                 "the pooled cotangent": other("u_pooled"),
                 "the annealed softmax closure": of_config("u_token", closure="annealed"),
-            }, **attention_alone(),
+            }, **attention_alone(n=[4, 8]),
         ),
         Order(
             "v_pooled", "the overlap of two tokens' gradients is exact up to 1/d",
-            twins={
-                "the token cotangent": other("v_token"),
-                "the annealed softmax closure": of_config("v_pooled", closure="annealed"),
-            }, **attention_alone(),
+            twins={"the token cotangent": other("v_token")},
+            **attention_alone(n=[4, 8]),
         ),
         Order(
             "v_pooled", "the gradients' overlap is the same with two heads",

@@ -197,7 +197,7 @@ training = Experiment(
     title="Trainability of transformers by their exponents at the start",
     sources=(SOURCE,),
     axes={
-        "alpha": Parameter([0.2, 0.4, 0.6, 0.8], r"branch strength $\alpha_A=\alpha_M=\alpha$", domain=STRENGTH),
+        "alpha": Parameter([0.4, 0.5, 0.6, 0.7], r"branch strength $\alpha_A=\alpha_M=\alpha$", domain=STRENGTH),
         "sigma_w": Parameter([0.5, 2.0, 3.0, 4.0], r"first MLP scale $\sigma_w$", domain=POSITIVE),
     },
     fixed={

@@ -119,6 +119,11 @@ def test_without_a_root_the_reason_is_a_sentence_with_its_numbers():
             ValueError, match=rf"^No critical point exists, because with {words} no MLP .* attention\.$"
         ):
             critical_initialization(replace(ERF, **wrong))
+    alone = (
+        r"^No critical point exists, because without attention \(alpha_A = 0\) the angle exponent never changes sign:"
+    )
+    with pytest.raises(ValueError, match=alone + r" with erf it lies between .* to 50\.$"):
+        critical_initialization(replace(ERF, alpha_A=0.0))
     assert required_ratio(replace(ERF, alpha_A=1.0)) == math.inf
     assert required_ratio(replace(ERF, alpha_A=1.0, causal=True)) == pytest.approx(1 + 3 / 0.36)
 

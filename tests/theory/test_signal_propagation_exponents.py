@@ -330,6 +330,8 @@ def test_exponents_refuse_what_has_none():
             power_law_exponents(replace(IDENTITY, **wrong))
     with pytest.raises(ValueError, match=both_off):
         power_law_exponents(replace(IDENTITY, alpha_A=0.0, alpha_M=0.0))
+    with pytest.raises(ValueError, match=re.escape("`depth` must be a whole number not below 1, but got 0.")):
+        depth_scaled(PRINTED, 1.0, 1.0, 0)
     with pytest.raises(ValueError, match=re.escape("`kappa_M` must be zero or positive, but got -1.")):
         depth_scaled_totals(PRINTED, 1.0, -1.0)
     with pytest.raises(ValueError, match=r"^`alpha_A` must be between 0 and 1 .* residual, but got 1\.5\.$"):

@@ -178,6 +178,30 @@ def test_gradients_reach_every_number_of_the_configuration():
     assert gradient.n < -1e-4
 
 
+@pytest.mark.parametrize("closure", ["exact", "annealed"])
+def test_gradients_are_those_of_secants_also_where_tokens_are_unrelated(closure):
+    def last(rho):
+        return propagate(1.0, rho, 2, replace(QUICK, closure=closure)).rho[-1]
+
+    value, gradient = jax.jit(last), jax.jit(jax.grad(last))
+    h = 1e-4
+    secant = (-3 * value(0.0) + 4 * value(h) - value(2 * h)) / (2 * h)
+    np.testing.assert_allclose(gradient(0.0), secant, rtol=1e-6)
+
+
+def test_maps_take_plain_numbers():
+    with jax.numpy_dtype_promotion("strict"):
+        q, p = attention_map(1, 0.25, replace(QUICK, n=24))
+        assert q > p > 0.25
+        rho = propagate(1.0, 0.25, 1, replace(QUICK, alpha_A=[0.2, 0.4])).rho
+    np.testing.assert_allclose(rho[1, 1], run(1.0, 0.25, 1, QUICK).rho[1], rtol=1e-14)
+
+
+def test_infinitely_many_tokens_need_no_sums():
+    assert replace(QUICK, n=np.inf).broadcast()[0].closure == "large_n"
+    assert replace(QUICK, n=np.array([2.0, np.inf])).broadcast()[0].closure == "exact"
+
+
 def test_a_configuration_is_a_pytree_of_its_numbers():
     leaves, structure = jax.tree.flatten(QUICK)
     assert len(leaves) == 7
@@ -209,6 +233,7 @@ def test_a_configuration_is_a_pytree_of_its_numbers():
         ({"sigma_V": np.nan}, "`sigma_V` must be zero or positive, and finite, but got nan."),
         ({"sigma_w": np.array([1, -2])}, "`sigma_w` must be zero or positive, and finite, but got -2."),
         ({"sigma_2": np.inf}, "`sigma_2` must be zero or positive, and finite, but got inf."),
+        ({"n": "a"}, "`n` must be a number or an array of numbers, but got 'a'."),
         ({"norm": "layer"}, "`norm` must be one of pre, post, none, but got layer."),
         ({"residual": "scaled"}, "`residual` must be one of normalized, identity, but got scaled."),
         ({"closure": "mean"}, "`closure` must be one of exact, annealed, large_n, but got mean."),

@@ -147,8 +147,15 @@ def test_a_gram_map_refuses_what_is_no_gram_matrix():
         propagate_gram(C0, 3, replace(QUICK, norm="none"))
     with pytest.raises(ValueError, match=r"^`C0` must be a square matrix, but got shape \(5, 4\)\.$"):
         propagate_gram(C0[:, :4], 3, QUICK)
-    with pytest.raises(ValueError, match=r"^`C0` must be symmetric, but got .*\.$"):
-        propagate_gram(C0 + np.tri(5), 3, QUICK)
+    lopsided = C0.copy()
+    lopsided[1, 3] = 9.0
+    words = rf"^`C0` must be symmetric, but got C0\[1, 3\] = 9 and C0\[3, 1\] = {C0[3, 1]:.6g}\.$"
+    with pytest.raises(ValueError, match=words):
+        propagate_gram(lopsided, 3, QUICK)
+    with pytest.raises(ValueError, match=r"^`C0` must be at most sqrt\(C_ii C_kk\) off its diagonal, .* but got 2\.$"):
+        propagate_gram(np.array([[1.0, 2.0], [2.0, 1.0]]), 3, QUICK)
+    with pytest.raises(ValueError, match=r"^`sigma_A` must be one number here, but got shape \(2,\)\.$"):
+        propagate_gram(C0, 3, replace(QUICK, sigma_A=np.ones(2)))
     with pytest.raises(ValueError, match=r"^`C0` must be positive on its diagonal, but got 0\.$"):
         propagate_gram(np.diag([1.0, 0.0]), 3, QUICK)
     with pytest.raises(ValueError, match=r"^`depth` must be a whole number not below 0, but got -1\.$"):
