@@ -45,7 +45,7 @@ def overview(dataset: xr.Dataset) -> Figure:
     names = [name for name in dataset.data_vars if f"{name}_theory" in dataset][:MOST_OUTPUTS]
     maps = [name for name in names if _map_axes(dataset[name]) and np.any(dataset[f"{name}_theory"])]
     lines = [name for name in names if name not in maps]
-    columns = COLUMNS if maps else max(min(len(lines), COLUMNS), 1)
+    columns = COLUMNS if maps else 2 if len(lines) == 4 else max(min(len(lines), COLUMNS), 1)
     rows = max(len(maps) + -(-len(lines) // columns), 1)
     with style():
         column = "half" if columns == 1 else "full"
@@ -121,7 +121,8 @@ def _x_axis(axis, coordinate: xr.DataArray) -> None:
     elif coordinate.attrs.get("units") == "rad":
         angle_ticks(axis)
     else:
-        axis.xaxis.set_major_locator(MaxNLocator(5))
+        whole = np.array_equal(coordinate.values, np.round(coordinate.values))
+        axis.xaxis.set_major_locator(MaxNLocator(5, integer=whole))
 
 
 def _log_ticks(scale, values) -> None:

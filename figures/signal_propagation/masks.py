@@ -61,7 +61,7 @@ def causal(dataset: xr.Dataset) -> Figure:
         axes[0, 1].set_ylabel(r"token exponent $\lambda_g^{\mathrm{tok}}$")
         legend_above(axes[0, 0], fontsize=SMALL)
         looks = [Line2D([], [], color=GREY, linestyle=look) for look in ("-", DASHED)]
-        axes[0, 1].legend(looks, ["causal", "bidirectional"], loc="lower right", fontsize=SMALL)
+        legend_above(axes[0, 1], looks, ["causal", "bidirectional"], fontsize=SMALL, handlelength=1.8)
         _approach(axes[0, 2], dataset, float(shown[len(shown) // 2]))
         letter(axes.flat)
         footer(figure, dataset, "; ".join(part for part in ("markers: simulation with 95 % bars", words) if part))
@@ -76,7 +76,8 @@ def _exponent(name, config, mask):
 def _approach(axis, dataset, alpha):
     """Rate of the mean 1 - cosine in the Gram map, from equal cosines, against the exponent."""
     n = int(transformer(dataset).n)
-    config = transformer(dataset, alpha_A=alpha, alpha_M=alpha, sigma_w=float(dataset["sigma_w"].min()))
+    sigma_w = float(dataset["sigma_w"][dataset.sizes["sigma_w"] // 2])
+    config = transformer(dataset, alpha_A=alpha, alpha_M=alpha, sigma_w=sigma_w)
     blocks = np.arange(1, APPROACH + 1)
     for mask, colour in ((True, BLUE), (False, VERMILION)):
         one = replace(config, causal=mask)

@@ -63,7 +63,7 @@ def depth_scaling(dataset: xr.Dataset) -> Figure:
         axes[0, 1].set_ylabel(r"total pooled exponent $L\lambda_g^{\mathrm{pool}}$")
         legend_above(axes[0, 0], fontsize=SMALL)
         looks = [Line2D([], [], color=GREY, linestyle=look) for look in ("-", DOTTED)]
-        axes[0, 1].legend(looks, ["theory at $L$", "its limit"], loc="lower right", fontsize=SMALL, borderaxespad=0.1)
+        legend_above(axes[0, 1], looks, ["theory at $L$", "its limit"], fontsize=SMALL, handlelength=1.8)
         letter(axes.flat)
         footer(figure, dataset, rf"$\kappa_A={kappa_A:g}$, $\kappa_M={kappa_M:g}$; markers: simulation with 95 % bars")
     return figure

@@ -329,6 +329,22 @@ def per_cell(one: Callable[..., Mapping[str, Array]]) -> Callable[..., Mapping[s
     return simulate
 
 
+def cell_by_cell(one: Callable, cells, together: int = 1):
+    """`one` of every cell, so many side by side; the others follow, each with bits that do not depend on how many.
+
+    Args:
+        one: From a pytree of leaves of shape (cells,) to a pytree of leaves of shape (cells, ...).
+        cells: The numbers of all cells.
+        together: One on a CPU, where products over many cells have a last bit that depends on their number; many on a
+            GPU. Cells side by side share what `one` draws.
+    """
+
+    def lifted(cell):
+        return jax.tree.map(lambda x: x[0], one(jax.tree.map(lambda x: x[None], cell)))
+
+    return jax.lax.map(lifted, cells, batch_size=together if together > 1 else None)
+
+
 def by_sizes(experiment: Experiment, cells: Cells, settings: Mapping) -> Iterator[tuple[np.ndarray, dict, Hashable]]:
     """(rows, settings with the static parameters, sizes) of the cells that share one compilation; columns are flat."""
     static = [name for name in experiment.parameters if experiment.role(name) == "static"]

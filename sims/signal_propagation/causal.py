@@ -8,10 +8,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sims.engine.experiment import POSITIVE, Experiment, Order, Output, Parameter, Setting
+from sims.engine.experiment import POSITIVE, Experiment, Order, Output, Parameter, Setting, cell_by_cell
 from sims.signal_propagation.network import (
     backward,
-    cell_by_cell,
     forward,
     layer_keys,
     mean_moments,

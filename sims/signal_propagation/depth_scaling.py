@@ -8,9 +8,18 @@ from __future__ import annotations
 import jax
 import jax.numpy as jnp
 
-from sims.engine.experiment import NONNEGATIVE, POSITIVE, Experiment, Order, Output, Parameter, Setting, whole
-from sims.signal_propagation.network import (
+from sims.engine.experiment import (
+    NONNEGATIVE,
+    POSITIVE,
+    Experiment,
+    Order,
+    Output,
+    Parameter,
+    Setting,
     cell_by_cell,
+    whole,
+)
+from sims.signal_propagation.network import (
     forward,
     gradient_moments,
     layer_keys,
@@ -101,7 +110,7 @@ SMALL = {"n": 3, "width_per_block": 4}
 def totals_at(kappa_A, kappa_M):
     """A ladder; the corrections in 1/L and in 1/d have opposite signs, so each claim stands where one is small."""
     return LADDER | {
-        "values": (6, 8, 12, 16, 24), "settings": SMALL | {"networks": 32, "kappa_M": kappa_M},
+        "values": (4, 6, 8, 12, 16), "settings": SMALL | {"networks": 80, "kappa_M": kappa_M},
         "axes": {"kappa_A": [kappa_A], "sigma_w": [2.0, 3.0]},
     }  # fmt: skip
 

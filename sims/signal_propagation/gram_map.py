@@ -6,8 +6,19 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sims.engine.experiment import NONNEGATIVE, POSITIVE, Domain, Experiment, Order, Output, Parameter, Setting, whole
-from sims.signal_propagation.network import cell_by_cell, forward, layer_keys, mean_over_networks
+from sims.engine.experiment import (
+    NONNEGATIVE,
+    POSITIVE,
+    Domain,
+    Experiment,
+    Order,
+    Output,
+    Parameter,
+    Setting,
+    cell_by_cell,
+    whole,
+)
+from sims.signal_propagation.network import forward, layer_keys, mean_over_networks
 from sims.signal_propagation.setup import PARAMETERS, SOURCE, Sizes, config_of, settings, theory_sizes
 from sims.signal_propagation.setup import fits as fit_together
 from sims.signal_propagation.setup import sizes as plain_sizes

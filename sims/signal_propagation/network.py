@@ -226,19 +226,3 @@ def mean_over_networks(key, count: int, one: Callable):
     """Mean of `one(key)`, a pytree, over so many independent networks; one at a time, so memory does not grow."""
     keys = jax.vmap(lambda i: jax.random.fold_in(key, i))(jnp.arange(count))
     return jax.tree.map(lambda x: x.mean(0), jax.lax.map(one, keys))
-
-
-def cell_by_cell(one: Callable, cells, together: int = 1):
-    """`one` of every cell, so many side by side; the others follow, each with bits that do not depend on how many.
-
-    Args:
-        one: From a pytree of leaves of shape (cells,) to a pytree of leaves of shape (cells, ...).
-        cells: The numbers of all cells.
-        together: One on a CPU, where products over many cells have a last bit that depends on their number; many on a
-            GPU. Cells side by side share one draw of the weights.
-    """
-
-    def lifted(cell):
-        return jax.tree.map(lambda x: x[0], one(jax.tree.map(lambda x: x[None], cell)))
-
-    return jax.lax.map(lifted, cells, batch_size=together if together > 1 else None)

@@ -8,9 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sims.engine.experiment import POSITIVE, Experiment, Order, Output, Parameter, Phase, Setting
+from sims.engine.experiment import POSITIVE, Experiment, Order, Output, Parameter, Phase, Setting, cell_by_cell
 from sims.signal_propagation.network import (
-    cell_by_cell,
     forward,
     gradient_moments,
     layer_keys,

@@ -7,9 +7,8 @@ from dataclasses import replace
 import jax
 import jax.numpy as jnp
 
-from sims.engine.experiment import POSITIVE, Experiment, Mean, Order, Output, Parameter
+from sims.engine.experiment import POSITIVE, Experiment, Mean, Order, Output, Parameter, cell_by_cell
 from sims.signal_propagation.network import (
-    cell_by_cell,
     forward,
     gradient_moments,
     layer_keys,

@@ -197,8 +197,8 @@ training = Experiment(
     title="Trainability of transformers by their exponents at the start",
     sources=(SOURCE,),
     axes={
-        "alpha": Parameter([0.4, 0.5, 0.6, 0.7], r"branch strength $\alpha_A=\alpha_M=\alpha$", domain=STRENGTH),
-        "sigma_w": Parameter([0.5, 2.0, 3.0, 4.0], r"first MLP scale $\sigma_w$", domain=POSITIVE),
+        "alpha": Parameter([0.4, 0.5, 0.6], r"branch strength $\alpha_A=\alpha_M=\alpha$", domain=STRENGTH),
+        "sigma_w": Parameter([0.5, 2.0, 3.0, 4.0, 5.0], r"first MLP scale $\sigma_w$", domain=POSITIVE),
     },
     fixed={
         "n": Parameter(10, "tokens $n$", domain=whole(2), role="static"),
