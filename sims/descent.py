@@ -28,10 +28,24 @@ def gradient_flow(loss, params, time, steps: int):
     return jax.lax.scan(runge_kutta, params, None, length=steps)[0]
 
 
+def gradient_step(loss, params, learning_rate):
+    """One step of full-batch gradient descent; `learning_rate` is a number, or one for each part of `params`."""
+    rates = jax.tree.broadcast(learning_rate, params)
+    return jax.tree.map(lambda a, g, rate: a - rate * g, params, jax.grad(loss)(params), rates)
+
+
 def gradient_descent(loss, params, learning_rate, steps):
     """Parameters after `steps` steps of full-batch gradient descent; `steps` may be traced."""
+    steps = jnp.asarray(steps, jnp.int32)
+    return jax.lax.fori_loop(jnp.int32(0), steps, lambda _, p: gradient_step(loss, p, learning_rate), params)
 
-    def step(_, p):
-        return jax.tree.map(lambda a, g: a - learning_rate * g, p, jax.grad(loss)(p))
 
-    return jax.lax.fori_loop(jnp.int32(0), jnp.asarray(steps, jnp.int32), step, params)
+def gradient_descent_path(loss, params, learning_rate, checkpoints):
+    """Parameters at rising numbers of steps, shape (T,); they may be traced."""
+
+    def until(params, steps):
+        params = gradient_descent(loss, params, learning_rate, steps)
+        return params, params
+
+    counts = jnp.diff(jnp.asarray(checkpoints, jnp.int32), prepend=jnp.int32(0))
+    return jax.lax.scan(until, params, counts)[1]
