@@ -59,7 +59,7 @@ def without_turning(T, start, beta_star, cell):
     """The drift over h without the term along w: only minus eta_w a^2 |v|^2."""
     t = jnp.linspace(0.0, 1.0, 4001) ** 2 * T
     w, a = gradient_flow(t, *start, beta_star, **rates(cell))
-    v = beta_star - a[:, None] * w
+    v = beta_star[None, :] - a[:, None] * w
     return -cell["eta_a"] * cell["eta_w"] * jnp.trapezoid(cell["eta_w"] * a**2 * jnp.sum(v**2, -1), t)
 
 

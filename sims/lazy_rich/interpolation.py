@@ -139,7 +139,7 @@ basins = Experiment(
     ),
     presets={
         "smoke": {"delta": [-4.0, -2.0, -1.0], "h": 0.01, "replicates": 4},
-        "laptop": {"replicates": 4},
+        "laptop": {"replicates": 20},
         "paper": {"offset": [-0.01, -0.005, 0.005, 0.01], "h": 0.0002, "replicates": 20},
     },
 )  # fmt: skip

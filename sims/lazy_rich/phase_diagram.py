@@ -52,10 +52,9 @@ class Sizes(NamedTuple):
     together: int
 
 
-def checkpoints(settings):
+def checkpoints(steps, count: int):
     """Steps at which the ReLU networks are measured: decades up to the last."""
-    last, count = settings["steps"], settings["checkpoints"]
-    return np.round(last / 10.0 ** np.arange(count - 1, -1, -1)).astype(int)
+    return jnp.round(jnp.asarray(steps, float) / 10.0 ** jnp.arange(count - 1, -1, -1, dtype=float)).astype(jnp.int32)
 
 
 def sizes(settings) -> Sizes:
@@ -89,24 +88,15 @@ def neuron(cell, h):
     }
 
 
-def distance(student: Student, other: Student):
-    """Euclidean distance of all weights."""
-    return jnp.sqrt(jnp.sum((student.W - other.W) ** 2) + jnp.sum((student.a - other.a) ** 2))
-
-
 def relu_networks(task, student, cell, settings, shape: Sizes):
     """Every measure at every checkpoint, of real samples and of infinitely many."""
     start = scaled(student, cell["tau"], cell["delta"], rates(cell))
     h = settings["learning_rate"] / cell["tau"] ** 2
-    at = [settings["steps"] / 10.0**k for k in range(shape.checkpoints - 1, -1, -1)]
-    counts = jnp.round(jnp.stack(at)).astype(jnp.int32)
+    counts = checkpoints(settings["steps"], shape.checkpoints)
     path = train(task, start, h, counts, **rates(cell))
     teacher = task.V, task.a_star
 
-    def population(q):
-        return Student(*relu_population_flow(*start, *teacher, h, counts, q, **rates(cell)))
-
-    limit = population(1 / shape.d)
+    limit = Student(*relu_population_flow(*start, *teacher, h, counts, 1 / shape.d, **rates(cell)))
     y, y_test = (relu.outputs(Student(*teacher), X) for X in (task.X, task.X_test))
     K0 = relu.kernel(start, task.X, **rates(cell))
 
@@ -114,7 +104,7 @@ def relu_networks(task, student, cell, settings, shape: Sizes):
         return {
             "kernel_distance": kernel_distance(K0, relu.kernel(s, task.X, **rates(cell))),
             "hamming_distance": relu.hamming(start, s, task.X),
-            "parameter_distance": distance(start, s),
+            "parameter_distance": relu.distance(start, s),
             "train_loss": relu.mean_squares(s, task.X, y),
             "test_loss": relu.mean_squares(s, task.X_test, y_test),
         }
@@ -124,18 +114,12 @@ def relu_networks(task, student, cell, settings, shape: Sizes):
         return {
             "kernel_distance_theory": population_kernel_distance(*start, *s, **rates(cell)),
             "hamming_distance_theory": population_hamming_distance(start.W, s.W),
-            "parameter_distance_theory": distance(start, s),
+            "parameter_distance_theory": relu.distance(start, s),
             "train_loss_theory": loss,
             "test_loss_theory": loss,
         }
 
-    moved = jax.vmap(lambda s: distance(start, s))(limit)
-    off = {
-        "distance_to_population": jax.vmap(distance)(path, limit) / moved,
-        "distance_to_population_theory": jnp.zeros_like(moved),
-        "distance_to_gaussian": jax.vmap(distance)(population(1.0), limit) / moved,
-    }
-    return jax.vmap(measured)(path) | jax.vmap(predicted)(limit) | off
+    return jax.vmap(measured)(path) | jax.vmap(predicted)(limit)
 
 
 def simulate(key, cells, settings, sizes):
@@ -152,14 +136,13 @@ def simulate(key, cells, settings, sizes):
 
 def predict(cells, settings, sizes):
     """The linear neuron; the ReLU networks' predictions depend on the teacher that was drawn."""
-    tau, delta, eta_a, eta_w, t = (
-        x[:, None] for x in jnp.broadcast_arrays(*(cells[k] for k in ("tau", "delta", "eta_a", "eta_w")), cells["tau"])
-    )
-    at = {"eta_a": eta_a, "eta_w": eta_w}
-    t = jnp.array(NEURON_TIMES) + 0 * t
+    names = ("tau", "delta", "eta_a", "eta_w")
+    columns = jnp.broadcast_arrays(*(cells[name][:, None] for name in names), jnp.array(NEURON_TIMES)[None, :])
+    tau, delta, eta_a, eta_w, t = columns
+    of_layers = {"eta_a": eta_a, "eta_w": eta_w}
     return {
-        "neuron_kernel_distance": kernel_distance_at(tau, delta, t, 1.0, NEURON_D, 0.0, **at),
-        "neuron_loss": loss_at(tau, delta, t, **at),
+        "neuron_kernel_distance": kernel_distance_at(tau, delta, t, 1.0, NEURON_D, 0.0, **of_layers),
+        "neuron_loss": loss_at(tau, delta, t, **of_layers),
     }
 
 
@@ -188,11 +171,6 @@ NEURON_LADDER = {
     "axes": {"tau": [0.3, 1.0], "delta": [-1.0, -0.3, 0.3, 1.0]},
     "settings": {"n": 4, "n_test": 4, "d": 2, "m": 2, "steps": 1, "checkpoints": 1},
 }  # fmt: skip
-SAMPLES_LADDER = {
-    "setting": "n", "values": (500, 2000, 8000), "order": -0.5, "replicates": 8,
-    "axes": {"tau": [0.3, 1.0], "delta": [-0.3, 0.3]},
-    "settings": {"n_test": 4, "d": 10, "m": 10, "steps": 1000, "checkpoints": 1, "learning_rate": 0.02, "h": 1.0},
-}  # fmt: skip
 
 
 def fits(values, settings):
@@ -205,23 +183,23 @@ def fits(values, settings):
         )
 
 
-TIMES = {"step": checkpoints}
+TIMES = {"step": lambda settings: np.asarray(checkpoints(settings["steps"], settings["checkpoints"]))}
 
 phase_diagram = Experiment(
     name="phase_diagram",
     title="Lazy or rich: phase diagram over scale and imbalance",
     sources=(SOURCE,),
     axes={
-        "tau": Parameter(np.logspace(-1, 0.3, 7), PARAMETERS["tau"].label, scale="log", domain=POSITIVE),
+        "tau": Parameter(np.logspace(-1, 0.3, 6), PARAMETERS["tau"].label, scale="log", domain=POSITIVE),
         "delta": Parameter(np.linspace(-1, 1, 7), PARAMETERS["delta"].label),
     },
     fixed={name: PARAMETERS[name] for name in ("eta_a", "eta_w")},
     settings={
         "n": Setting(200, "samples", domain=whole(1)),
-        "n_test": Setting(1000, "test samples", domain=whole(1)),
+        "n_test": Setting(500, "test samples", domain=whole(1)),
         "d": Setting(20, "dimension of the inputs", domain=whole(2)),
         "m": Setting(20, "neurons of the student", domain=whole(2)),
-        "steps": Setting(5000, "steps of gradient descent", domain=whole(1)),
+        "steps": Setting(2500, "steps of gradient descent", domain=whole(1)),
         "checkpoints": Setting(3, "decades of steps at which it is measured", domain=whole(1)),
         "learning_rate": Setting(0.01, "step of the ReLU networks times tau^2", domain=POSITIVE),
         "h": Setting(1 / 64, "step of the linear neuron over its fastest rate", domain=POSITIVE),
@@ -239,7 +217,6 @@ phase_diagram = Experiment(
         "parameter_distance": Output("parameter distance", dims=TIMES),
         "train_loss": Output("train loss", dims=TIMES),
         "test_loss": Output("test loss", dims=TIMES),
-        "distance_to_population": Output("distance to the population's weights, over that moved", dims=TIMES),
     },
     claims=(
         Order(
@@ -256,17 +233,13 @@ phase_diagram = Experiment(
                 "delta with the other sign": other_sign("neuron_loss"),
             }, floor=NEURON_FLOOR, **NEURON_LADDER,
         ),
-        Order(
-            "distance_to_population", "ReLU networks follow the population's flow, up to the root of the samples",
-            twins={"inputs of unit variance, q = 1": "distance_to_gaussian"}, **SAMPLES_LADDER,
-        ),
     ),
     presets={
         "smoke": {
             "tau": [0.1, 0.4, 2.0], "delta": [-1.0, 0.0, 1.0], "n": 50, "n_test": 100, "d": 6, "m": 6, "steps": 200,
             "checkpoints": 2, "replicates": 4, "ladders": False,
         },
-        "laptop": {"replicates": 6},
+        "laptop": {"replicates": 20},
         "paper": {
             "tau": np.logspace(-1, 0.3, 17), "delta": np.linspace(-1, 1, 17), "n": 1000, "d": 100, "m": 50,
             "steps": 100_000, "checkpoints": 4, "learning_rate": 0.005, "replicates": 16, "together": 289,

@@ -65,13 +65,18 @@ def kernel(student: Student, X, eta_a, eta_w):
     pre = X @ student.W.T
     on = (pre >= 0).astype(X.dtype)
     hidden = pre * on
-    weighted = on * student.a
+    weighted = on * student.a[None, :]
     return eta_a * hidden @ hidden.T + eta_w * (weighted @ weighted.T) * (X @ X.T)
 
 
 def hamming(student: Student, other: Student, X):
     """Share of inputs on which a neuron is on in one student and off in the other, mean over neurons."""
     return jnp.mean((X @ student.W.T >= 0) != (X @ other.W.T >= 0))
+
+
+def distance(student: Student, other: Student):
+    """Euclidean distance of all weights."""
+    return jnp.sqrt(jnp.sum((student.W - other.W) ** 2) + jnp.sum((student.a - other.a) ** 2))
 
 
 def train(task: Task, student: Student, h, checkpoints, eta_a, eta_w) -> Student:

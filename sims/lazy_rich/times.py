@@ -36,7 +36,8 @@ def first_time(measure, target, start: Neuron, loss, h, cell, most):
         return params, now, measure(params), count + 1
 
     _, before, now, count = jax.lax.while_loop(unfinished, step, (start, measure(start), measure(start), 0))
-    return jnp.where(now >= target, h * (count - 1 + (target - before) / (now - before)), jnp.nan)
+    whole_steps = (count - 1).astype(h.dtype)
+    return jnp.where(now >= target, h * (whole_steps + (target - before) / (now - before)), jnp.nan)
 
 
 def one(key, cell, settings, sizes):

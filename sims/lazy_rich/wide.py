@@ -32,7 +32,7 @@ class Network(NamedTuple):
 def orthonormal(key, rows: int, columns: int):
     """Uniform orthonormal columns."""
     Q, R = jnp.linalg.qr(jax.random.normal(key, (rows, columns)))
-    return Q * jnp.sign(jnp.diagonal(R))
+    return Q * jnp.sign(jnp.diagonal(R))[None, :]
 
 
 def start(key, cell, delta, shape) -> Network:
@@ -128,7 +128,7 @@ wide = Experiment(
     ),
     presets={
         "smoke": {"shape": [0], "delta": [-1.0, 1.0], "h": 0.05, "replicates": 6, "ladders": False},
-        "laptop": {"replicates": 16},
+        "laptop": {"replicates": 20},
         "paper": {"delta": np.linspace(-8, 8, 33), "h": 0.0025, "replicates": 100},
     },
 )  # fmt: skip

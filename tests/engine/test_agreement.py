@@ -10,8 +10,9 @@ import xarray as xr
 from scipy import stats
 
 from sims.engine import agreement
-from sims.engine.agreement import AGREES, DISAGREES, OUTSIDE, UNDECIDED, assess
+from sims.engine.agreement import assess
 from sims.engine.experiment import Bound, Experiment, Mean, Order, Output, Parameter, Pathwise, Phase, Rank, Setting
+from sims.engine.judgement import AGREES, DISAGREES, OUTSIDE, UNDECIDED
 
 X = np.linspace(0, 1, 120)
 

@@ -12,7 +12,7 @@ import pytest
 import xarray as xr
 from jax import export
 
-from sims.engine.agreement import DISAGREES, assess
+from sims.engine.agreement import assess
 from sims.engine.experiment import (
     STATUS,
     Bound,
@@ -25,6 +25,7 @@ from sims.engine.experiment import (
     topics,
     traced,
 )
+from sims.engine.judgement import DISAGREES
 from sims.engine.run import arguments, columns, groups, run, table
 from sims.phase_diagram import study
 from tests.engine.toy import EXPERIMENTS as TOYS

@@ -105,7 +105,7 @@ def test_a_mirrored_student_starts_at_zero_and_measures_count_inputs():
 
 
 def test_checkpoints_are_decades_of_steps():
-    assert checkpoints({"steps": 5000, "checkpoints": 3}).tolist() == [50, 500, 5000]
+    assert checkpoints(5000, 3).tolist() == [50, 500, 5000]
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from sims.descent import gradient_descent, gradient_flow
-from sims.engine.agreement import AGREES, DISAGREES, assess
+from sims.engine.agreement import assess
 from sims.engine.experiment import configure
+from sims.engine.judgement import AGREES, DISAGREES
 from sims.engine.run import run
 from sims.transfer.deep_linear import features, initial_network, quadratic_loss, reduced_flow, rotated, weights
 from sims.transfer.phase_diagram import phase_diagram
