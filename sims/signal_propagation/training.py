@@ -198,7 +198,7 @@ training = Experiment(
     sources=(SOURCE,),
     axes={
         "alpha": Parameter([0.4, 0.5, 0.6], r"branch strength $\alpha_A=\alpha_M=\alpha$", domain=STRENGTH),
-        "sigma_w": Parameter([0.5, 2.0, 3.0, 4.0, 5.0], r"first MLP scale $\sigma_w$", domain=POSITIVE),
+        "sigma_w": Parameter([0.5, 2.0, 4.0, 5.0], r"first MLP scale $\sigma_w$", domain=POSITIVE),
     },
     fixed={
         "n": Parameter(10, "tokens $n$", domain=whole(2), role="static"),
@@ -231,7 +231,7 @@ training = Experiment(
             "alpha": [0.5, 0.7, 0.95], "sigma_w": [0.5, 2.0, 4.0], "d": 8, "depth": 4, "batch": 8, "steps": 100,
             "learning_rate": 1e-2, "test_sequences": 64, "replicates": 6,
         },
-        "laptop": {"batch": 16, "replicates": 20},
+        "laptop": {"batch": 16, "replicates": 32},
         "paper": {
             "alpha": np.linspace(0.05, 0.95, 16), "sigma_w": np.geomspace(0.5, 6.0, 16), "depth": 32, "steps": 10_000,
             "test_sequences": 2048, "together": 64, "replicates": 20,

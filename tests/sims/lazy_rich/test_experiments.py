@@ -82,9 +82,9 @@ def test_the_first_time_lies_between_two_steps():
     def fallen(p):
         return 1 - p.w[0]
 
-    time = first_time(fallen, 0.145, begin, falling, 0.1, cell, 100)  # 0.1 after one step, 0.19 after two
+    time = first_time(fallen, 0.145, begin, falling, jnp.asarray(0.1), cell, 100)  # 0.1 after one step, 0.19 after two
     np.testing.assert_allclose(time, 0.15, rtol=1e-12)
-    assert np.isnan(first_time(fallen, 0.145, begin, falling, 0.1, cell, 1))
+    assert np.isnan(first_time(fallen, 0.145, begin, falling, jnp.asarray(0.1), cell, 1))
 
 
 def test_a_mirrored_student_starts_at_zero_and_measures_count_inputs():
