@@ -31,6 +31,14 @@ def test_the_transformer_example_runs(capsys):
     assert "unit_variance sigma_w = 1.8247" in capsys.readouterr().out
 
 
+def test_the_balance_example_runs(capsys):
+    example = next(b for b in re.findall(r"```python\n(.*?)```", README, re.S) if "balance_report" in b)
+    exec(compile(example, "README.md", "exec"), {})
+    first, second, _ = capsys.readouterr().out.splitlines()
+    assert first.startswith("downstream: delta = -")
+    assert second == "upstream"
+
+
 def test_pictures_and_experiments_exist():
     for path in re.findall(r"!\[.*?\]\((.*?)\)", README):
         assert (ROOT / path).is_file()

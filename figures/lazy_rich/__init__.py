@@ -1,10 +1,13 @@
-"""Lazy and rich learning: the phase diagram, and trajectories of a linear neuron."""
+"""Lazy and rich learning: the phase diagram, trajectories of a linear neuron, and what the imbalance decides."""
 
 from figures.convergence import convergence
+from figures.lazy_rich.imbalance import interpolators, wide
 from figures.lazy_rich.phase_diagram import phase_diagram
 from figures.lazy_rich.single_neuron import trajectories
 
 FIGURES = {
     "phase_diagram": {"figure": phase_diagram, "convergence": convergence},
+    "interpolation": {"figure": interpolators, "convergence": convergence},
+    "wide": {"figure": wide, "convergence": convergence},
     "single_neuron": {"figure": trajectories, "convergence": convergence},
 }

@@ -54,6 +54,8 @@ def one_sample(key, cell, settings, sizes):
         "beta": (end.a * end.w)[plane],
         "beta_theory": interpolator(X, y, *start, **rates(cell)).beta[plane],
         "beta_least_norm": seen[plane] + 0.0 * across,
+        "beta_nearest": (seen + beta0[1] * unseen)[plane],  # delta to infinity
+        "beta_same_direction": (beta0 / beta0[0])[plane],  # delta to minus infinity
         "beta_balanced": interpolator(X, y, *balanced, **rates(cell)).beta[plane],
     }
 
@@ -81,7 +83,10 @@ interpolation = Experiment(
             "beta", "the neuron finds the interpolator of its imbalance, up to the step size",
             setting="h", values=(0.16, 0.08, 0.04, 0.02), order=1, replicates=20,
             axes={"delta": [-2.0, -0.5, 0.5, 2.0]},
-            twins={"the one of least norm": "beta_least_norm", "that of a balanced neuron": "beta_balanced"},
+            twins={
+                "the one of least norm": "beta_least_norm", "that of a balanced neuron": "beta_balanced",
+                "the nearest to the start": "beta_nearest", "the one in the start's direction": "beta_same_direction",
+            },
         ),
     ),
     presets={
