@@ -2,6 +2,8 @@
 
 from sims.lazy_rich.conservation import conservation
 from sims.lazy_rich.deep import deep
+from sims.lazy_rich.grokking import grokking
+from sims.lazy_rich.hierarchy import hierarchy
 from sims.lazy_rich.interpolation import basins, interpolation
 from sims.lazy_rich.phase_diagram import phase_diagram
 from sims.lazy_rich.population import population
@@ -9,6 +11,18 @@ from sims.lazy_rich.single_neuron import single_neuron
 from sims.lazy_rich.times import times
 from sims.lazy_rich.wide import wide
 
-EXPERIMENTS = (phase_diagram, population, single_neuron, conservation, times, interpolation, basins, wide, deep)
+EXPERIMENTS = (
+    phase_diagram,
+    population,
+    single_neuron,
+    conservation,
+    times,
+    interpolation,
+    basins,
+    wide,
+    deep,
+    grokking,
+    hierarchy,
+)
 
 __all__ = ["EXPERIMENTS"]

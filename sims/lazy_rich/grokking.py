@@ -7,6 +7,11 @@ at p numbers and h neurons: one function at the start for every alpha, and an im
 Gradient flow conserves delta (the activation is homogeneous of degree 2); weight decay shrinks it. The theory orders
 the networks, and gives no time: the further upstream (the larger delta), the sooner the test set should be right.
 The default alphas start with about the same norm of the weights at both ends, so the norm orders them otherwise.
+
+Measured (laptop size, seed 5): 2450 steps or more at alpha = 1.15, 1500 at 0.41, 1790 at 0.29, 1490 at 0.145, with
+balance at 0.32: the order is a tendency, of rank correlation 0.45, and the norm has none (-0.03). It depends on the
+size: with ``--p 17 --width 100 --checks 160 --replicates 20 --seed 3`` the norm orders the times (0.89) and the
+imbalance does not (0.07). The delay from a fitted training set to a right test set follows the norm at either size.
 """
 
 from __future__ import annotations
@@ -106,7 +111,8 @@ def accuracy(network: Network, pairs: Pairs):
 def first_right(accuracies, checkpoints):
     """The first checkpoint above 95 %; one check after the last where there is none.
 
-    A time that the run was too short to see is later than all that it saw, and that is all an order needs.
+    A time that the run was too short to see is later than all that it saw, which is what an order needs to know; as a
+    number it is a lower bound, and the accuracy at the end tells it.
     """
     above = accuracies > RIGHT
     later = checkpoints[-1] + checkpoints[0]
@@ -160,7 +166,9 @@ def squared_norm(cells, settings, sizes):
 def fits(values, settings):
     pairs = settings["p"] ** 2
     train = training_pairs(settings["p"], settings["share"])
-    require(0 < train < pairs, "share", f"such that of {pairs} pairs some are trained on and some not", settings["share"])
+    require(
+        0 < train < pairs, "share", f"such that of {pairs} pairs some are trained on and some not", settings["share"]
+    )
 
 
 grokking = Experiment(

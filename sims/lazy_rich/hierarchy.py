@@ -10,6 +10,12 @@ at n_c classes and h channels: one function at the start for every alpha, and an
 through all the layers between, that grows as alpha falls. The theory orders the networks, and gives no accuracy: the
 further upstream (the larger delta), the higher it should be after training on the same P inputs.
 The default alphas start with the same norm of the weights at both ends, so the norm orders them otherwise.
+
+Measured (laptop size, seed 0, P = 256, all training sets fitted): the accuracy is highest near balance, 0.87 at
+alpha = 0.49, and falls to 0.80 at 0.1 and to 0.64 at 3.54. Downstream of balance, where norm and imbalance have one
+order, the claim holds; on both sides the norm and the learning rate order the accuracies better (rank correlations
+0.81 and 0.80) than the imbalance (0.52), and that claim is undecided. Of two starts with the same norm the upstream
+one is better: by 0.16 +- 0.01 at the ends, 0.06 +- 0.01 at alpha = 0.22 and 1.6.
 """
 
 from __future__ import annotations
@@ -205,6 +211,7 @@ def simulate(key, cells, settings, sizes):
             "training_accuracy": accuracy(end, train),
             "learning_rate": rate,
         }
+        # An eigenvalue below zero would be the largest in size alone, and gives no learning rate.
         learnt = (largest > 0) & jnp.isfinite(on_train(end))
         return {name: jnp.where(learnt, value, jnp.nan) for name, value in measured.items()}
 
@@ -239,7 +246,7 @@ def small_norm(cells, settings, sizes):
 
 
 def half_way(cells, settings):
-    """The sample size nearest to twice n_c m^L, where a network has learnt about half and differences are largest."""
+    """At the sample size nearest to twice n_c m^L, where networks are on their way from guessing to faultless."""
     distance = np.abs(np.log(cells["P"] / (2 * grammar_of(settings).scale)))
     return distance == distance.min()
 
@@ -313,7 +320,7 @@ hierarchy = Experiment(
         "smoke": {"alpha": [0.2, 0.5, 1.0, 2.0, 3.0], "P": [128], "steps": 500, "iterations": 30, "replicates": 4},
         "laptop": {"replicates": 20},
         "paper": {
-            "alpha": np.geomspace(0.1, 3.54, 16), "P": [256, 512, 1024, 2048, 4096], "L": 3, "width": 256,
+            "alpha": np.geomspace(0.1, 1.25, 16), "P": [256, 512, 1024, 2048, 4096], "L": 3, "width": 256,
             "steps": 20_000, "together": 16, "replicates": 20,
         },
     },

@@ -121,7 +121,9 @@ def test_no_claim_disagrees_at_smoke_size_and_exact_ones_reject_their_twins(name
 @over(REGISTERED)
 def test_every_claim_agrees_and_every_twin_is_rejected_at_laptop_size(name, tmp_path):
     _, verdict, _ = study(configure(ALL[name], "laptop"), tmp_path, ladders=True, progress=False)
-    assert {j.outcome for j in verdict.judgements} == {"agrees"}, verdict.table()
+    # A formula must agree; an order that theory only suggests may be left open, and must not disagree.
+    assert {j.outcome for j in verdict.judgements if j.kind != "rank"} <= {"agrees"}, verdict.table()
+    assert not verdict.disagrees, verdict.table()
 
 
 @over(ALL, **THOROUGH)
