@@ -79,7 +79,7 @@ def compilations(action):
     return sum(name in ("jit(simulate)", "simulate") for name in seen)
 
 
-@over(REGISTERED)
+@over(REGISTERED, **THOROUGH)
 def test_smoke_run_has_dims_labels_units_and_statuses(name):
     experiment, dataset = ALL[name], smoke(name)
     for key, output in experiment.outputs.items():
@@ -105,7 +105,7 @@ def test_presets_claims_and_sources_are_complete(name):
     assert all(claim.twins or isinstance(claim, Order) for claim in experiment.claims)
 
 
-@over(REGISTERED)
+@over(REGISTERED, **THOROUGH)
 def test_no_claim_disagrees_at_smoke_size_and_exact_ones_reject_their_twins(name):
     for judgement, claim in zip(
         assess(smoke(name), ALL[name]).judgements,
