@@ -88,7 +88,7 @@ def one(key, cell, settings, sizes):
 
 
 LADDER = {
-    "setting": "h", "values": (0.04, 0.02, 0.01, 0.005), "order": 1, "replicates": 20,
+    "setting": "h", "values": (0.04, 0.02, 0.01, 0.005), "order": 1, "replicates": 80,
     "axes": {"delta": [-2.0, 2.0], "shape": [0, 2]},
 }  # fmt: skip
 
