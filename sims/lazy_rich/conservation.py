@@ -121,7 +121,7 @@ def one(key, cell, settings, sizes):
 
 
 LADDER = {
-    "setting": "h", "values": (0.08, 0.04, 0.02, 0.01), "order": 1, "replicates": 20,
+    "setting": "h", "values": (0.08, 0.04, 0.02, 0.01), "order": 1, "replicates": 80,
     "axes": {"delta": [-2.0, -0.5, 0.5, 2.0]}, "settings": {"draws": 1, "tau": 0.5},
 }  # fmt: skip
 
@@ -139,7 +139,7 @@ conservation = Experiment(
         "h": STEP,
         "d": Setting(3, "dimension", domain=whole(2)),
         "batch": Setting(2, "samples of a minibatch, drawn with replacement", domain=whole(1)),
-        "draws": Setting(200, "minibatches that a replicate averages", domain=whole(1)),
+        "draws": Setting(1000, "minibatches that a replicate averages", domain=whole(1)),
         "weight_decay": Setting(0.1, "coefficient of half the squared weights", domain=NONNEGATIVE),
     },
     sizes=lambda settings: Sizes(settings["d"], settings["batch"], settings["draws"]),
@@ -177,6 +177,6 @@ conservation = Experiment(
     presets={
         "smoke": {"delta": [-1.0, 1.0], "h": 0.05, "draws": 20, "replicates": 6, "ladders": False},
         "laptop": {"replicates": 20},
-        "paper": {"delta": np.linspace(-4, 4, 32), "h": 0.0025, "draws": 2000, "replicates": 100},
+        "paper": {"delta": np.linspace(-4, 4, 32), "h": 0.0025, "draws": 10_000, "replicates": 100},
     },
 )  # fmt: skip
