@@ -306,11 +306,11 @@ def configure(
     return Job(experiment, values, settings, int(replicates), seed, precision, preset, wish.get("ladders", True))
 
 
-def per_cell(one: Callable[..., Mapping[str, Array]]) -> Callable[..., Mapping[str, Array]]:
+def per_cell(one: Callable[..., Mapping[str, Array]], one_by_one: bool = False) -> Callable[..., Mapping[str, Array]]:
     """Lift `one(key, cell, settings, sizes)` to a block of cells.
 
     Each cell's key is folded from the bits of its parameters, so that a cell draws the same numbers in every block
-    and every grid.
+    and every grid. `one_by_one` where long sums side by side would have a last bit that depends on their number.
     """
 
     def simulate(key, cells, settings, sizes):
@@ -324,7 +324,7 @@ def per_cell(one: Callable[..., Mapping[str, Array]]) -> Callable[..., Mapping[s
                 k = jax.random.fold_in(k, bits)
             return one(k, values, settings, sizes)
 
-        return jax.vmap(cell)(columns)
+        return jax.lax.map(cell, columns) if one_by_one else jax.vmap(cell)(columns)
 
     return simulate
 

@@ -65,7 +65,7 @@ softmax_overlaps = Experiment(
     },
     settings={"pairs": Setting(200, "pairs of rows that a replicate averages", domain=whole(1))},
     sizes=sizes,
-    simulate=per_cell(one),
+    simulate=per_cell(one, one_by_one=True),
     predict=predict,
     outputs={
         "Q": Output(r"$Q=\mathbb{E}\,\sum_j A_j^2$"),
