@@ -118,6 +118,7 @@ def test_axis_values(words, scale, values):
     np.testing.assert_allclose(values_of("x", words, scale), values)
 
 
+@pytest.mark.thorough
 @pytest.mark.xdist_group("devices")
 def test_device_count_changes_no_draw(tmp_path):
     results = []

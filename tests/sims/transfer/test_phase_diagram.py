@@ -144,6 +144,7 @@ def test_the_probe_is_ridge_regression_on_the_hidden_layer(problem):
     np.testing.assert_allclose(linear_probe(hidden, task, ridge)[0], hidden @ head, atol=1e-11)
 
 
+@pytest.mark.thorough
 def test_depth_three_unequal_norms_and_other_protocols_agree(tmp_path):
     wish = {
         "d": 40, "gamma": [0.3, 0.6, 1.5], "theta": [0.6, 1.2], "sigma": [0.0, 1.0], "replicates": 20,
