@@ -58,6 +58,13 @@ def edges(values: np.ndarray, logarithmic: bool = False) -> np.ndarray:
     return np.maximum(out, 0.0) if x[0] >= 0 else out
 
 
+def first_of_the_rest(dataset: xr.Dataset, *axes: str) -> tuple[xr.Dataset, str]:
+    """The dataset at the first value of every swept axis beside `axes`, and words that say so."""
+    extra = [dim for dim in dataset["status"].dims if dim not in ("replicate", *axes)]
+    words = ", ".join(f"{dim} = {float(dataset[dim][0]):g}, the first of {dataset.sizes[dim]}" for dim in extra)
+    return dataset.isel(dict.fromkeys(extra, 0)), words
+
+
 def log_spaced(values: np.ndarray) -> bool:
     """Whether values are spaced more evenly on a logarithmic axis, over a decade or more."""
     x = np.asarray(values, float)

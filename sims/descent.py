@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import optax
 
 
 def gradient_flow(loss, params, time, steps: int):
@@ -32,6 +33,13 @@ def gradient_step(loss, params, learning_rate):
     """One step of full-batch gradient descent; `learning_rate` is a number, or one for each part of `params`."""
     rates = jax.tree.broadcast(learning_rate, params)
     return jax.tree.map(lambda a, g, rate: a - rate * g, params, jax.grad(loss)(params), rates)
+
+
+def optimizer_step(optimizer: optax.GradientTransformation, gradient, params, state):
+    """(parameters, state) after one step of an optax optimizer."""
+    with jax.numpy_dtype_promotion("standard"):  # optax raises a float to a whole number
+        updates, state = optimizer.update(gradient, state, params)
+    return optax.apply_updates(params, updates), state
 
 
 def gradient_descent(loss, params, learning_rate, steps):

@@ -6,8 +6,21 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
-from figures.statistics import bars, mean
-from figures.style import BLUE, COLOURS, GREY, SMALL, VERMILION, footer, legend_above, letter, panels, points, style
+from figures.statistics import bars, first_of_the_rest, mean
+from figures.style import (
+    BLUE,
+    COLOURS,
+    GREY,
+    SMALL,
+    VERMILION,
+    footer,
+    legend_above,
+    letter,
+    number,
+    panels,
+    points,
+    style,
+)
 
 UPSTREAM = r"inner weights over standard, $\alpha$ (small: upstream)"
 
@@ -22,19 +35,15 @@ def _panel(axis, alpha, curves, margin=0.12):
         axis.plot(alpha, mean(draws), color=colour, linewidth=0.7)
         points(axis, alpha, mean(draws), bars(draws), colour, label)
     axis.set_xlabel(UPSTREAM)
-
-
-def _single(dataset: xr.Dataset, *axes: str) -> xr.Dataset:
-    """The dataset at the first value of every further swept axis."""
-    keep = {"alpha", "replicate", *axes}
-    return dataset.isel(dict.fromkeys([d for d in dataset["status"].dims if d not in keep], 0)).sortby("alpha")
+    axis.set_xticks(alpha.values, [number(float(v)) for v in alpha.values])
+    axis.minorticks_off()
 
 
 def grokking(dataset: xr.Dataset) -> Figure | None:
     """Steps to fit the training set and to be right on the test set, and the delay between them."""
     if dataset["alpha"].ndim == 0:
         return None
-    dataset = _single(dataset)
+    dataset = first_of_the_rest(dataset, "alpha")[0].sortby("alpha")
     fitted, right = dataset["training_step"], dataset["grokking_step"]
     with style():
         figure, axes = panels(1, 2, 2.4)
@@ -52,7 +61,7 @@ def hierarchy(dataset: xr.Dataset) -> Figure | None:
     """Test accuracy of the random hierarchy model against the scale of the first layer, at every sample size."""
     if dataset["alpha"].ndim == 0:
         return None
-    dataset = _single(dataset, "P")
+    dataset = first_of_the_rest(dataset, "alpha", "P")[0].sortby("alpha")
     sizes = np.atleast_1d(dataset["P"].values)
     with style():
         figure, axes = panels(1, 1, 2.6, "half")

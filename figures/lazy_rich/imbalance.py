@@ -7,7 +7,7 @@ import xarray as xr
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from figures.statistics import bars, mean, of_draws
+from figures.statistics import bars, first_of_the_rest, mean, of_draws
 from figures.style import (
     BLUE,
     COLOURS,
@@ -26,12 +26,6 @@ from figures.style import (
 SHAPES = ("funnel", "square", "inverted funnel")
 
 
-def _first(dataset: xr.Dataset, *axes: str) -> xr.Dataset:
-    """The dataset at the first value of every further swept axis."""
-    keep = {"delta", "replicate", *axes}
-    return dataset.isel(dict.fromkeys([d for d in dataset["status"].dims if d not in keep], 0)).sortby("delta")
-
-
 def _against_delta(axis, draws, theory, colour, label=None):
     axis.plot(draws["delta"], of_draws(theory), color=colour)
     points(axis, draws["delta"], mean(draws), bars(draws), colour, label)
@@ -42,7 +36,7 @@ def interpolators(dataset: xr.Dataset) -> Figure | None:
     """Part of the interpolator that no sample has seen, between its two limits."""
     if dataset["delta"].ndim == 0:
         return None
-    dataset = _first(dataset).isel(component=1)
+    dataset = first_of_the_rest(dataset, "delta")[0].sortby("delta").isel(component=1)
     limits = {
         r"direction of the start, $\delta\to-\infty$": ("beta_same_direction", DOTTED),
         r"nearest to the start, $\delta\to\infty$": ("beta_nearest", DASHED),
@@ -63,11 +57,30 @@ def interpolators(dataset: xr.Dataset) -> Figure | None:
     return figure
 
 
+def deep_interpolators(dataset: xr.Dataset) -> Figure | None:
+    """Part of the interpolator that no sample has seen, for chains of several depths."""
+    if dataset["delta"].ndim == 0:
+        return None
+    dataset = first_of_the_rest(dataset, "delta", "depth")[0].sortby("delta").isel(component=1)
+    with style():
+        figure, axes = panels(1, 1, 2.6, "half")
+        axis = axes[0, 0]
+        ends = np.ravel(mean(dataset["beta"]))
+        axis.set_ylim(ends.min() - 0.12 * np.ptp(ends) - 0.02, ends.max() + 0.15 * np.ptp(ends) + 0.02)
+        for depth, colour in zip(np.atleast_1d(dataset["depth"].values), COLOURS, strict=False):
+            at = {"depth": depth} if dataset["depth"].ndim else {}
+            _against_delta(axis, dataset["beta"].sel(at), dataset["beta_theory"].sel(at), colour, f"$L={depth:g}$")
+        axis.set_ylabel(r"$\beta_\infty$ across the sample")
+        legend_above(axis, fontsize=SMALL)
+        footer(figure, dataset, "line: theory, markers: gradient descent; means over random starts, 95 % bars")
+    return figure
+
+
 def wide(dataset: xr.Dataset) -> Figure | None:
     """Kernel distance and loss of the three shapes at the last time."""
     if dataset["delta"].ndim == 0:
         return None
-    dataset = _first(dataset, "shape").isel(time=-1)
+    dataset = first_of_the_rest(dataset, "delta", "shape")[0].sortby("delta").isel(time=-1)
     shapes = np.atleast_1d(dataset["shape"].values)
     with style():
         figure, axes = panels(1, 2, 2.3)

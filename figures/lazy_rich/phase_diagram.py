@@ -8,7 +8,7 @@ from matplotlib.colors import LogNorm, Normalize
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator, NullFormatter
 
-from figures.statistics import edges, failed, mean, of_draws
+from figures.statistics import edges, failed, first_of_the_rest, mean, of_draws
 from figures.style import MAGNITUDE, SMALL, footer, hatched, number, panels, style
 
 ROWS = {
@@ -23,8 +23,7 @@ LOGARITHMIC = ("parameter_distance", "test_loss")
 
 def phase_diagram(dataset: xr.Dataset) -> Figure | None:
     """Rows are measures; three columns for an early time and three for a late one."""
-    inner = {"tau", "delta", "replicate", "time", "step"}
-    dataset = dataset.isel(dict.fromkeys([d for d in dataset["status"].dims if d not in inner], 0))
+    dataset, _ = first_of_the_rest(dataset, "tau", "delta")
     if dataset["tau"].ndim == 0 or dataset["delta"].ndim == 0:
         return None
     dataset = dataset.sortby(["tau", "delta"])

@@ -7,7 +7,7 @@ import xarray as xr
 from matplotlib import colormaps
 from matplotlib.figure import Figure
 
-from figures.statistics import bars, mean
+from figures.statistics import bars, first_of_the_rest, mean
 from figures.style import SIGNED, SMALL, footer, letter, number, panels, points, style
 
 PANELS = (
@@ -19,8 +19,7 @@ PANELS = (
 
 def trajectories(dataset: xr.Dataset) -> Figure:
     """Means over random starts at every imbalance: lines are the exact flow, markers gradient descent."""
-    inner = {"delta", "replicate", "time", "component"}
-    dataset = dataset.isel(dict.fromkeys([d for d in dataset["status"].dims if d not in inner], 0))
+    dataset, _ = first_of_the_rest(dataset, "delta")
     deltas = np.atleast_1d(dataset["delta"].values)
     reach, times = max(np.abs(deltas).max(), 1e-9), dataset["time"].values
     with style():

@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator, NullFormatter
 
-from figures.signal_propagation.transformer import first_of_the_rest, spread, transformer
-from figures.statistics import bars, mean
+from figures.signal_propagation.transformer import spread, transformer
+from figures.statistics import bars, first_of_the_rest, mean
 from figures.style import BLUE, COLOURS, DASHED, GREY, SMALL, VERMILION, footer, letter, number, panels, points, style
 from theory.signal_propagation import propagate, single_mode_gradient
 

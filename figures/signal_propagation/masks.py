@@ -10,8 +10,8 @@ import xarray as xr
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from figures.signal_propagation.transformer import first_of_the_rest, spread, transformer
-from figures.statistics import bars, mean
+from figures.signal_propagation.transformer import spread, transformer
+from figures.statistics import bars, first_of_the_rest, mean
 from figures.style import (
     BLUE,
     COLOURS,

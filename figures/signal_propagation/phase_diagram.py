@@ -9,8 +9,8 @@ from matplotlib.colors import Normalize, TwoSlopeNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from figures.signal_propagation.transformer import first_of_the_rest, transformer
-from figures.statistics import bars, edges, failed, mean
+from figures.signal_propagation.transformer import transformer
+from figures.statistics import bars, edges, failed, first_of_the_rest, mean
 from figures.style import (
     BLUE,
     COLOURS,

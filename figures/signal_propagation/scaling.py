@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from figures.signal_propagation.transformer import spread, transformer
-from figures.statistics import bars, mean
+from figures.statistics import bars, first_of_the_rest, mean
 from figures.style import (
     BLUE,
     COLOURS,
@@ -30,8 +30,7 @@ from theory.signal_propagation import angle_exponent, depth_scaled, depth_scaled
 
 def depth_scaling(dataset: xr.Dataset) -> Figure:
     r"""L lambda against L at alpha = kappa / sqrt L: exact at finite L, its limit dotted, and the networks."""
-    extra = [d for d in dataset["status"].dims if d not in ("depth", "kappa_A", "sigma_w", "replicate")]
-    dataset = dataset.isel(dict.fromkeys(extra, 0))
+    dataset, _ = first_of_the_rest(dataset, "depth", "kappa_A", "sigma_w")
     kappa_A, kappa_M = float(dataset["kappa_A"][-1]), float(dataset["kappa_M"])
     depths = dataset["depth"].values
     dense = np.unique(np.geomspace(max(depths.min(), 2), 4 * depths.max(), 40).round())

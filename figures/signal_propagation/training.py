@@ -8,8 +8,8 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 
-from figures.signal_propagation.transformer import first_of_the_rest, transformer
-from figures.statistics import bars, edges, failed, mean
+from figures.signal_propagation.transformer import transformer
+from figures.statistics import bars, edges, failed, first_of_the_rest, mean
 from figures.style import BLUE, GREY, SMALL, footer, hatched, label_of, letter, panels, style, verdict_of
 from theory.signal_propagation import angle_exponent, gradient_exponent
 

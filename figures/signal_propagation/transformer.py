@@ -27,11 +27,3 @@ def spread(values, most: int = 3) -> list:
     """At most so many of the values, evenly chosen, the first and the last among them."""
     values = np.asarray(values)
     return list(values[np.unique(np.linspace(0, len(values) - 1, min(most, len(values))).round().astype(int))])
-
-
-def first_of_the_rest(dataset: xr.Dataset, *axes: str) -> tuple[xr.Dataset, str]:
-    """The dataset at the first value of every further swept axis, and words that say so."""
-    inner = {"replicate", "depth", *axes}
-    extra = [d for d in dataset["status"].dims if d not in inner]
-    words = ", ".join(f"{d} = {float(dataset[d][0]):g}, the first of {dataset.sizes[d]}" for d in extra)
-    return dataset.isel(dict.fromkeys(extra, 0)), words

@@ -92,7 +92,7 @@ times = Experiment(
     predict=lambda cells, settings, sizes: {},
     outputs={
         "alignment_time": Output("time to align with the solution"),
-        "fitting_time": Output("time to grow to the solution along it"),
+        "fitting_time": Output("time to grow to the solution"),
     },
     claims=(
         Order(

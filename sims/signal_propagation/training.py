@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from sims.descent import optimizer_step
 from sims.engine.experiment import NONNEGATIVE, POSITIVE, Experiment, Output, Parameter, Rank, Setting, whole
 from sims.signal_propagation.network import Shape, Weights, block, draw_weights, layer_keys, rms_norm
 from sims.signal_propagation.setup import PARAMETERS, SOURCE, STRENGTH, config_of, settings
@@ -115,10 +116,7 @@ def train(key, model: Model, config: TransformerConfig, learning_rate, sizes: Si
     def step(carry, count):
         model, state = carry
         tokens = draw_sequences(jax.random.fold_in(key, count), sizes.batch, shape.n)
-        slope = jax.grad(loss)(model, tokens, config, shape)
-        with jax.numpy_dtype_promotion("standard"):  # optax raises a float to a whole number
-            updates, state = adam.update(slope, state, model)
-        return (optax.apply_updates(model, updates), state), None
+        return optimizer_step(adam, jax.grad(loss)(model, tokens, config, shape), model, state), None
 
     return jax.lax.scan(step, (model, adam.init(model)), jnp.arange(sizes.steps))[0][0]
 

@@ -7,6 +7,7 @@ from matplotlib.collections import QuadMesh
 
 from figures.lazy_rich import FIGURES
 from figures.lazy_rich.phase_diagram import ROWS
+from figures.style import BLUE, VERMILION
 from tests.figures.datasets import attributes
 
 TAU, DELTA = np.geomspace(0.1, 2, 4), np.linspace(-1, 1, 5)
@@ -49,6 +50,30 @@ def test_rows_are_measures_and_columns_theory_simulation_difference_twice(diagra
 
 def test_a_diagram_needs_two_axes(diagram):
     assert FIGURES["phase_diagram"]["figure"](diagram.isel(tau=0)) is None
+
+
+def test_neurons_are_drawn_over_the_longest_and_coloured_by_sign():
+    random, paths = np.random.default_rng(2), np.random.default_rng(3).normal(size=(1, 3, 2, 7, 4, 2))
+    dims = ("tau", "delta", "replicate")
+    data = xr.Dataset(
+        {
+            "neuron": ((*dims, "time", "student_neuron", "component"), paths),
+            "sign": ((*dims, "student_neuron"), np.broadcast_to([1.0, -1.0, -1.0, 1.0], (1, 3, 2, 4))),
+            "inputs": ((*dims, "sample", "component"), random.normal(size=(1, 3, 2, 5, 2))),
+            "teacher": ((*dims, "teacher_neuron", "component"), random.normal(size=(1, 3, 2, 3, 2))),
+            "teacher_sign": ((*dims, "teacher_neuron"), np.ones((1, 3, 2, 3))),
+            "status": (dims, np.zeros((1, 3, 2), np.int8)),
+        },
+        {"tau": [0.1], "delta": [-1.0, 0.0, 1.0], "replicate": range(2), "time": np.arange(7.0)},
+    )
+    data.attrs = attributes("relu_neurons", {"d": 2})
+    axes = FIGURES["relu_neurons"]["figure"](data).axes
+    assert len(axes) == 3
+    for axis, network in zip(axes, paths[0, :, 0], strict=True):
+        lines = [line for line in axis.lines if line.get_alpha()]
+        drawn = np.stack([line.get_xydata() for line in lines], 1)
+        np.testing.assert_allclose(drawn, network / np.linalg.norm(network, axis=-1).max(), rtol=1e-12)
+        assert [line.get_color() for line in lines] == [BLUE, VERMILION, VERMILION, BLUE]
 
 
 def test_trajectories_are_means_over_starts():

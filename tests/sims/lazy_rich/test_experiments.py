@@ -9,6 +9,7 @@ from sims.descent import gradient_descent, gradient_descent_path
 from sims.engine.experiment import configure
 from sims.lazy_rich import basins, phase_diagram, relu, wide
 from sims.lazy_rich.deep import chain, product
+from sims.lazy_rich.early_phase import COSINES, Sizes, draw
 from sims.lazy_rich.phase_diagram import checkpoints
 from sims.lazy_rich.setup import Neuron, half_squares, imbalance, learning_rate, neuron_at
 from sims.lazy_rich.single_neuron import kernel, kernel_with_the_first_outer_weight
@@ -102,6 +103,19 @@ def test_a_mirrored_student_starts_at_zero_and_measures_count_inputs():
     J = jax.vmap(features)(task.X)
     by_hand = 0.6 * J.a @ J.a.T + 1.3 * jnp.einsum("imd,jmd->ij", J.W, J.W)
     np.testing.assert_allclose(relu.kernel(small, task.X, 0.6, 1.3), by_hand, rtol=1e-12, atol=1e-14)
+
+
+def test_early_neurons_lie_across_their_drive_and_stay_on():
+    sizes = Sizes(pairs=20, d=5, m=4)
+    X, y, xi, directions = draw(jax.random.key(3), sizes)
+    np.testing.assert_allclose(directions @ xi, 0, atol=1e-15)
+    student = relu.Student(1e-6 * directions, jnp.full(4, 1e-6))
+    drive = -jax.grad(lambda s: relu.mean_squares(s, X, y))(student).W / student.a[:, None]
+    np.testing.assert_allclose(drive, jnp.broadcast_to(xi, drive.shape), atol=1e-10)
+    largest = max(COSINES)
+    aligned = np.sqrt(1 - largest**2) * directions + largest * (xi / jnp.linalg.norm(xi))[None, :]
+    assert (X @ directions.T > 0).all()
+    assert (X @ aligned.T > 0).all()
 
 
 def test_checkpoints_are_decades_of_steps():
