@@ -201,7 +201,8 @@ def _order(claim: Order, rungs: list[Sample]) -> Judgement:
 
     The discrepancy of a rung is the residual projected onto the mean residual of the coarsest rung, taken from the
     other replicates. Its order is the slope of a weighted log-log fit, its intercept that of a straight line in
-    ``setting ** order``; both with jackknife intervals over replicates.
+    ``setting ** order``; both with jackknife intervals over replicates. A twin is rejected if its discrepancy does not
+    vanish, or if that vanishes at another order.
     """
     out = rungs[0].judgement(claim)
     use = np.all([rung.usable for rung in rungs], axis=0)
@@ -213,15 +214,21 @@ def _order(claim: Order, rungs: list[Sample]) -> Judgement:
     floor = rungs[0].floor
     count = residuals.shape[1]
     coarsest = int(np.argmax(x**claim.order))
-    total = residuals[coarsest].sum(0)
-    # Leave-one-out directions: a replicate never chooses the direction along which it is measured.
-    direction = (total - residuals[coarsest]) / (count - 1)
-    direction /= np.linalg.norm(direction, axis=1, keepdims=True)
     size = use.sum() ** 0.5
-    along = np.einsum("krc,rc->kr", residuals, direction) / size
 
-    mean, error = along.mean(1), along.std(1, ddof=1) / count**0.5
-    kept = (mean > 10 * floor) & (mean > 2 * error)
+    def directions(residuals):
+        # Leave-one-out directions: a replicate never chooses the direction along which it is measured.
+        others = (residuals[coarsest].sum(0) - residuals[coarsest]) / (count - 1)
+        lengths = np.linalg.norm(others, axis=1, keepdims=True)
+        return others / np.where(lengths > 0, lengths, 1.0)
+
+    def moments(values):
+        mean, error = values.mean(1), values.std(1, ddof=1) / count**0.5
+        return mean, error, (mean > 10 * floor) & (mean > 2 * error)
+
+    direction = directions(residuals)
+    along = np.einsum("krc,rc->kr", residuals, direction) / size
+    mean, error, kept = moments(along)
     out.numbers |= {
         claim.setting: [float(v) for v in x],
         "discrepancy": [float(v) for v in mean],
@@ -231,10 +238,6 @@ def _order(claim: Order, rungs: list[Sample]) -> Judgement:
     if kept.sum() < 3:
         out.outcome, out.reason = UNDECIDED, "fewer than three rungs stand above the noise and the floor"
         return out
-
-    def slope(values):
-        spread = np.hypot(error[kept] / values[kept], 0.02)
-        return np.polyfit(np.log(x[kept]), np.log(values[kept]), 1, w=1 / spread)[0]
 
     def intercept(values, *further):
         spread = np.hypot(error, 0.02 * np.abs(values)) + floor
@@ -249,8 +252,19 @@ def _order(claim: Order, rungs: list[Sample]) -> Judgement:
         return at, half
 
     level = LEVEL / 2
-    order, half = jackknife(slope, np.where(along.mean(1, keepdims=True) > 0, along, np.abs(along)), level)
-    half = max(half, 0.1)
+
+    def order_of(values):
+        """The fitted order of a discrepancy, and the half-width of its interval."""
+        _, error, kept = moments(values)
+
+        def slope(means):
+            spread = np.hypot(error[kept] / means[kept], 0.02)
+            return np.polyfit(np.log(x[kept]), np.log(means[kept]), 1, w=1 / spread)[0]
+
+        order, half = jackknife(slope, np.where(values.mean(1, keepdims=True) > 0, values, np.abs(values)), level)
+        return order, max(half, 0.1)
+
+    order, half = order_of(along)
     out.intervals["order"] = (float(order - half), float(order + half))
     out.numbers["fitted order"] = float(order)
     steps = np.diff(np.log(mean[kept])) / np.diff(np.log(x[kept]))
@@ -269,6 +283,12 @@ def _order(claim: Order, rungs: list[Sample]) -> Judgement:
         shifted = along + np.einsum("krc,rc->kr", gap, direction) / size
         at, wide = jackknife(intercept, shifted, level)
         out.twins[name] = bool(abs(at) > wide + slack)
+        theirs = residuals + gap
+        theirs = np.einsum("krc,rc->kr", theirs, directions(theirs)) / size
+        if not out.twins[name] and moments(theirs)[2].sum() >= 3:
+            fitted, room = order_of(theirs)
+            out.numbers[f"the twin's order ({name})"] = float(fitted)
+            out.twins[name] = abs(fitted - claim.order) > room
     reasons = []
     if not _holds(out.intervals["order"], claim.order):
         reasons.append(f"the fitted order is {order:.2f} +- {half:.2f}, not {claim.order:g}")

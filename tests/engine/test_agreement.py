@@ -300,6 +300,18 @@ def test_a_deterministic_order_with_its_correction():
     assert abs(result.numbers["fitted order"] - 2) < 0.1
 
 
+@pytest.mark.parametrize(
+    ("other", "rejected"),
+    [(lambda h: 0.2 * h, True), (lambda h: 0.03 * h**3, False), (lambda h: 0.2 * h**2, False), (lambda h: 0.1, True)],
+)
+def test_a_twin_is_rejected_for_its_limit_or_its_order(other, rejected):
+    x = X[:10]
+    draws = [np.tile(1 + x + 0.3 * h**2, (40, 1)) for h in H]
+    ladder = [dataset(y, x=x, near=np.tile(1 + x - other(h), (40, 1))) for h, y in zip(H, draws, strict=True)]
+    claim = Order("y", "vanishes", setting="h", values=H, order=2, replicates=40, twins={"near": "near"})
+    assert assess(ladder[0], experiment(claim), {0: ladder}).judgements[0].twins["near"] == rejected
+
+
 @pytest.mark.parametrize("error", [lambda h: 0.3 * h, lambda h: 0.3 * h**3, lambda h: 0.3 * h**2 + 0.01])
 def test_another_order_or_another_limit_disagrees(error):
     assert order_of(error).outcome == DISAGREES
