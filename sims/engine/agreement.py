@@ -269,26 +269,33 @@ def _order(claim: Order, rungs: list[Sample]) -> Judgement:
     out.numbers["fitted order"] = float(order)
     steps = np.diff(np.log(mean[kept])) / np.diff(np.log(x[kept]))
     out.numbers["local slopes"] = [float(v) for v in steps]
-    at, wide = jackknife(intercept, along, level)
+
     # The next order of the discrepancy bends the line; how far that moves its intercept is no failure of the limit.
     bends = (2 * claim.order, claim.order + np.sign(claim.order)) if len(x) > 3 else ()
-    slack = 10 * floor + max((abs(at - intercept(mean, p)) for p in bends), default=0.0)
-    out.intervals["intercept"] = (float(at - wide - slack), float(at + wide + slack))
-    out.detectable, out.detectable_unit = wide + slack, "in the limit"
+
+    def limit(values):
+        """The intercept of a discrepancy, and the half-width of its interval."""
+        at, wide = jackknife(intercept, values, level)
+        slack = 10 * floor + max((abs(at - intercept(values.mean(1), p)) for p in bends), default=0.0)
+        return at, wide + slack
+
+    at, room = limit(along)
+    out.intervals["intercept"] = (float(at - room), float(at + room))
+    out.detectable, out.detectable_unit = room, "in the limit"
 
     out.twins = {f"order {p:g}": not _holds(out.intervals["order"], p) for p in (claim.order - 1, claim.order + 1)}
     for name in claim.twins:
         gap = np.array([rung.theory[:, use] - rung.twins[name][:, use] for rung in rungs])
         gap = np.where(np.isfinite(gap), gap, 0.0)
         shifted = along + np.einsum("krc,rc->kr", gap, direction) / size
-        at, wide = jackknife(intercept, shifted, level)
-        out.twins[name] = bool(abs(at) > wide + slack)
+        at, room = limit(shifted)
+        out.twins[name] = bool(abs(at) > room)
         theirs = residuals + gap
         theirs = np.einsum("krc,rc->kr", theirs, directions(theirs)) / size
         if not out.twins[name] and moments(theirs)[2].sum() >= 3:
             fitted, room = order_of(theirs)
             out.numbers[f"the twin's order ({name})"] = float(fitted)
-            out.twins[name] = abs(fitted - claim.order) > room
+            out.twins[name] = bool(abs(fitted - claim.order) > room)
     reasons = []
     if not _holds(out.intervals["order"], claim.order):
         reasons.append(f"the fitted order is {order:.2f} +- {half:.2f}, not {claim.order:g}")

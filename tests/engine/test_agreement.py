@@ -308,7 +308,7 @@ def test_a_twin_is_rejected_for_its_limit_or_its_order(other, rejected):
     x = X[:10]
     draws = [np.tile(1 + x + 0.3 * h**2, (40, 1)) for h in H]
     ladder = [dataset(y, x=x, near=np.tile(1 + x - other(h), (40, 1))) for h, y in zip(H, draws, strict=True)]
-    claim = Order("y", "vanishes", setting="h", values=H, order=2, replicates=40, twins={"near": "near"})
+    claim = Order("y", "vanishes", setting="h", values=H, order=2, replicates=40, twins={"near": "near"}, floor=1e-9)
     assert assess(ladder[0], experiment(claim), {0: ladder}).judgements[0].twins["near"] == rejected
 
 
