@@ -1,4 +1,4 @@
-"""Square roots and roots of equations whose values and gradients are safe at their edges."""
+"""Square roots, decays and roots of equations whose values and gradients are safe at their edges."""
 
 import jax
 import jax.numpy as jnp
@@ -73,3 +73,14 @@ def newton(function, start: Float[Array, "..."], steps: int) -> Float[Array, "..
     start = jax.lax.stop_gradient(start)
     root = jax.lax.fori_loop(0, steps, lambda _, x: jax.lax.stop_gradient(step(x)), start)
     return step(jax.lax.stop_gradient(root))
+
+
+def mean_decay(x: Array) -> Array:
+    r""":math:`(1 - e^{-x})/x` for x >= 0, with its slope at 0."""
+    small = x < 0.02
+    near = jnp.where(small, x, 0.0)
+    series = jnp.ones_like(x)
+    for order in range(8, 1, -1):
+        series = 1 - near / order * series
+    far = jnp.where(small, 1.0, x)
+    return jnp.where(small, series, -jnp.expm1(-far) / far)

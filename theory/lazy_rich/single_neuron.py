@@ -9,18 +9,7 @@ from jaxtyping import Array, Float
 from theory.arguments import finite, nonnegative, positive, require, together, traced, with_one_dtype
 from theory.lazy_rich.conserved import conserved_quantity
 from theory.lazy_rich.parameters import batched, dot, layer_strengths, norm, unit
-from theory.roots import safe_sqrt
-
-
-def mean_decay(x: Array) -> Array:
-    r""":math:`(1 - e^{-x})/x` for x >= 0, with its slope at 0."""
-    small = x < 0.02
-    near = jnp.where(small, x, 0.0)
-    series = jnp.ones_like(x)
-    for order in range(8, 1, -1):
-        series = 1 - near / order * series
-    far = jnp.where(small, 1.0, x)
-    return jnp.where(small, series, -jnp.expm1(-far) / far)
+from theory.roots import mean_decay, safe_sqrt
 
 
 def linear_flow(t: Array, P0: Array, Q0: Array, across2: Array, gs: Array, delta: Array) -> tuple[Array, Array, Array]:
