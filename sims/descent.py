@@ -7,26 +7,40 @@ import jax.numpy as jnp
 import optax
 
 
-def gradient_flow(loss, params, time, steps: int):
-    """Parameters after a gradient flow of length `time`, by `steps` classical Runge-Kutta steps.
+def flow(field, start, time, steps: int):
+    """State after following a vector field for `time`, by `steps` classical Runge-Kutta steps.
 
     A fixed step in `lax.scan`: on small networks ten times faster on a CPU than a general ODE solver, and the same
     number of operations in every lane of a vmap.
     """
     step = time / steps
-    downhill = jax.grad(lambda p: -loss(p))
 
-    def ahead(p, h, slope):
-        return jax.tree.map(lambda a, b: a + h * b, p, slope)
+    def ahead(x, h, slope):
+        return jax.tree.map(lambda a, b: a + h * b, x, slope)
 
-    def runge_kutta(p, _):
-        k1 = downhill(p)
-        k2 = downhill(ahead(p, step / 2, k1))
-        k3 = downhill(ahead(p, step / 2, k2))
-        k4 = downhill(ahead(p, step, k3))
-        return jax.tree.map(lambda a, *k: a + step / 6 * (k[0] + 2 * k[1] + 2 * k[2] + k[3]), p, k1, k2, k3, k4), None
+    def runge_kutta(x, _):
+        k1 = field(x)
+        k2 = field(ahead(x, step / 2, k1))
+        k3 = field(ahead(x, step / 2, k2))
+        k4 = field(ahead(x, step, k3))
+        return jax.tree.map(lambda a, *k: a + step / 6 * (k[0] + 2 * k[1] + 2 * k[2] + k[3]), x, k1, k2, k3, k4), None
 
-    return jax.lax.scan(runge_kutta, params, None, length=steps)[0]
+    return jax.lax.scan(runge_kutta, start, length=steps)[0]
+
+
+def flow_path(field, start, times, steps: int):
+    """States at rising times, shape (T,), with so many Runge-Kutta steps between two of them."""
+
+    def until(state, time):
+        state = flow(field, state, time, steps)
+        return state, state
+
+    return jax.lax.scan(until, start, jnp.diff(times, prepend=jnp.zeros((), times.dtype)))[1]
+
+
+def gradient_flow(loss, params, time, steps: int):
+    """Parameters after a gradient flow of length `time`, by `steps` steps of `flow`."""
+    return flow(jax.grad(lambda p: -loss(p)), params, time, steps)
 
 
 def gradient_step(loss, params, learning_rate):
