@@ -39,6 +39,15 @@ def test_the_balance_example_runs(capsys):
     assert second == "upstream"
 
 
+@pytest.mark.thorough
+def test_the_symmetry_example_runs(capsys):
+    example = next(b for b in re.findall(r"```python\n(.*?)```", README, re.S) if "symmetry_report" in b)
+    exec(compile(example, "README.md", "exec"), {})
+    out = capsys.readouterr().out
+    assert out.startswith("26 charges over 60 steps")
+    assert "The decay is decoupled, not coupled as declared." in out
+
+
 def test_pictures_and_experiments_exist():
     for path in re.findall(r"!\[.*?\]\((.*?)\)", README):
         assert (ROOT / path).is_file()

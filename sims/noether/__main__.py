@@ -94,6 +94,7 @@ def audit(options):
     """
     from sims.noether.report import symmetry_report
     from sims.noether.setup import OPTIMIZERS, law_of, optimizer
+    from theory.noether.optimizer import check
 
     for name in ("optimizer", "declared"):
         value = getattr(options, name)
@@ -101,6 +102,7 @@ def audit(options):
             raise ValueError(f"`{name}` must be one of {', '.join(OPTIMIZERS)}, but got {value}.")
     hyper = options.learning_rate, options.momentum, options.weight_decay
     law = law_of(options.declared or options.optimizer, *hyper)
+    check(law)
     loss, params, batches = example(options.model, options.seed)
     return symmetry_report(
         loss, params, optimizer(options.optimizer, *hyper), batches, law, next_rate=options.next_rate,

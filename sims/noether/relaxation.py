@@ -166,8 +166,8 @@ rate_change = Experiment(
         Order(
             "angle", "the angle jumps with the rate and relaxes to its new equilibrium, up to the step size",
             twins={"of equilibrium at once": "angle_without_jump", "at half the rate": "angle_half_the_rate"},
-            # The jump makes the angle three times that of equilibrium; its square must be small.
-            **LADDER | {"values": (0.005, 0.0025, 0.00125, 0.000625)},
+            # A jump to three times the angle makes its square, which must be small, nine times as large.
+            **LADDER | {"values": (1.2e-3, 6e-4, 3e-4, 1.5e-4), "settings": {"burn_in": 5.0}},
         ),
     ),
     presets={

@@ -1,5 +1,7 @@
 """Adaptive optimizers, sign descent and kinetic energy: losses, preconditioners and steps against their definitions."""
 
+import importlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +9,7 @@ import pytest
 
 from sims.descent import optimizer_step
 from sims.engine.experiment import configure
-from sims.noether import kinetic, softmax
+from sims.noether import softmax
 from sims.noether.adaptive import (
     FAMILIES,
     NAMES,
@@ -25,6 +27,8 @@ from sims.noether.setup import optimizer
 from sims.noether.sign_descent import sign_descent, signs
 from theory.noether import bilinear, charge, transform
 
+# The package names its experiments as their modules.
+kinetic = importlib.import_module("sims.noether.kinetic")
 KEY = jax.random.key(4)
 SIZES = Sizes("Adam", inputs=3, width=4, classes=3, batch=6, steps=5)
 

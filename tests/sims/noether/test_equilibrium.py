@@ -1,5 +1,7 @@
 """A scale-invariant weight in equilibrium: gradients, steps and measures against their definitions."""
 
+import importlib
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -7,7 +9,7 @@ import optax
 import pytest
 
 from sims.engine.experiment import configure
-from sims.noether import adam_equilibrium, cosine_classifier, effective_rate, relaxation
+from sims.noether import adam_equilibrium
 from sims.noether.adam_equilibrium import adam_l2_equilibrium, adamw_equilibrium
 from sims.noether.equilibrium import equilibrium, step_and_angle
 from sims.noether.networks import CLASSES, SIDE, batches
@@ -26,6 +28,10 @@ from sims.noether.synthetic import (
 )
 from theory.noether import adam_l2_equilibrium_norm, equilibrium_angle, step_size_ratio
 
+# The package names its experiments as their modules.
+cosine_classifier, effective_rate, relaxation = (
+    importlib.import_module(f"sims.noether.{name}") for name in ("cosine_classifier", "effective_rate", "relaxation")
+)
 KEY, NEXT = jax.random.key(3), jax.random.key(4)
 ETA, DECAY, C = 0.1, 0.3, 1.4
 
