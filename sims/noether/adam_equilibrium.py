@@ -205,6 +205,7 @@ adam_l2_equilibrium = Experiment(
         Order(
             "norm", "the norm is that of a small decay, a constant second moment and a large dimension",
             setting="small", values=(0.02, 0.01, 0.005, 0.0025), order=1, replicates=20, axes={"decay": [8.0]},
+            settings={"window": 8.0},
             twins={
                 "of decoupled decay": coupled_norm(lambda eta, decay, c, D: adamw_equilibrium_norm(eta, decay, D, 0.0)),
                 "of gradient descent": coupled_norm(lambda eta, decay, c, D: equilibrium_norm(eta, decay, c)),

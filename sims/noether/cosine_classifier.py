@@ -96,8 +96,6 @@ cosine_classifier = Experiment(
     presets={
         "smoke": {"momentum": [0.0, 0.9], "eta_lambda": 0.03, "window": 10.0, "replicates": 6},
         "laptop": {"replicates": 20},
-        "paper": {
-            "momentum": [0.0, 0.5, 0.9, 0.95], "eta_lambda": 1e-4, "batch": 128, "replicates": 50,
-        },
+        "paper": {"momentum": [0.0, 0.5, 0.9, 0.95], "eta_lambda": 1e-3, "batch": 128},
     },
 )  # fmt: skip

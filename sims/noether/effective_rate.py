@@ -100,8 +100,8 @@ effective_rate = Experiment(
         },
         "laptop": {"replicates": 20},
         "paper": {
-            "eta_lambda_steps": np.geomspace(1e-3, 5, 48), "ratio": np.geomspace(0.03, 30, 33), "eta_lambda": 1e-4,
-            "longest": 5.0, "dimension": 1000, "replicates": 20,
+            "eta_lambda_steps": np.geomspace(1e-3, 5, 24), "ratio": np.geomspace(0.05, 20, 17), "eta_lambda": 1e-3,
+            "longest": 5.0, "dimension": 512, "replicates": 20,
         },
     },
 )  # fmt: skip

@@ -217,7 +217,7 @@ equilibrium = Experiment(
         "laptop": {"replicates": 20},
         "paper": {
             "momentum": [0.0, 0.3, 0.5, 0.7, 0.9, 0.95], "correlation": [0.0, 0.3, 0.6, 0.9, 0.99, 1.0],
-            "eta_lambda": 1e-3, "dimension": 1000, "replicates": 50,
+            "eta_lambda": 1e-3, "dimension": 1000, "burn_in": 10.0, "window": 20.0, "replicates": 20,
         },
     },
 )  # fmt: skip

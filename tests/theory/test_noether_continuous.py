@@ -143,6 +143,7 @@ def test_order_in_the_step_size_with_momentum():
     assert errors["linear corrected"][-1] < 1e-6
 
 
+@pytest.mark.thorough
 def test_long_runs_single_precision_and_gradients():
     # The accumulators of a growing exponential overflow at t = 1350 here.
     t = np.linspace(0.0, 4000.0, 7)

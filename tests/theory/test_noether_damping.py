@@ -103,6 +103,7 @@ def test_roots_frequency_and_envelope_agree():
         np.testing.assert_allclose(characteristic_roots(0.9999, 1e-9)[0].real, float(exact), rtol=1e-15)
 
 
+@pytest.mark.thorough
 def test_powers_of_the_roots_at_fifty_digits():
     n = np.array([0, 1, 2, 3, 7, 30, 200, 1000])
     nudges = [0.5, 1 - 1e-2, 1 - 1e-5, 1 - 1e-9, 1.0, 1 + 1e-9, 1 + 1e-5, 1 + 1e-2]

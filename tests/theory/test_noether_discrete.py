@@ -233,6 +233,7 @@ def test_recursions_are_the_formulas_with_two_terms():
     np.testing.assert_allclose(decoupled_charge(c[1], d, eta, lam, beta), u[1:], rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("beta", "e"), [(0.8, 0.01), (0.8, 0.03), (0.8, 3.595), (0.8, 3.7), (0.0, 0.3), (0.25, 0.25)])
 def test_closed_form_is_the_recursion_in_every_regime(beta, e):
     d = np.random.default_rng(3).uniform(size=(40, 3))

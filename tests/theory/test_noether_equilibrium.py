@@ -128,6 +128,7 @@ def random_walk(key, D, beta, eta, lam, correlation, steps):
     return jnp.mean(jax.lax.scan(step, start, jax.random.split(key, steps))[1][steps // 3 :], axis=0)
 
 
+@pytest.mark.thorough
 def test_random_gradients_reach_norm_and_angle_on_average():
     walk = jax.jit(random_walk, static_argnums=(1, 6))
     D, beta, eta, lam = 200, 0.8, 0.5, 0.01
@@ -161,6 +162,7 @@ def adam_norm(tx, key, D, c, start, steps):
     return jnp.mean(norms[steps // 2 :])
 
 
+@pytest.mark.thorough
 def test_adam_reaches_its_norms():
     D, eta, lam = 300, 0.0122474487, 0.816496581
     theory = adamw_equilibrium_norm(eta, lam, D, 0.9)
@@ -205,6 +207,7 @@ def test_without_decay_the_effective_rate_forgets_the_rate():
     assert abs(rate * 1.2 * 100 - 1) > 0.2
 
 
+@pytest.mark.thorough
 def test_angle_after_a_change_of_the_rate():
     for after in (0.02, 1.0):
         errors = []

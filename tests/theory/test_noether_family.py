@@ -140,6 +140,7 @@ def compiled(name):
     return lambda amount, seed=0: facts(amount, np.random.default_rng(seed).normal(size=(6, 3)), jax.random.key(seed))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", CASES)
 def test_transformed_parameters_have_the_same_loss(name):
     amount = np.random.default_rng(2).uniform(0.5, 1, CASES[name][3])

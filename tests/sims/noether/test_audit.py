@@ -23,7 +23,15 @@ from theory.noether import (
 )
 
 BATCHES = 24
-LONG = {"cnn_train", "transformer_gelu", "transformer_relu", "modern", "modern_plain"}
+LONG = {
+    "cnn_train",
+    "cnn_train_epsilon",
+    "modern_qk_norm",
+    "transformer_gelu",
+    "transformer_relu",
+    "modern",
+    "modern_plain",
+}
 
 
 def models(*, at_once=()):

@@ -119,7 +119,7 @@ def test_averages_of_a_stationary_run_are_the_law(decoupled):
 def test_the_classifier_does_not_see_the_norm_of_its_weight():
     images = jax.tree.map(lambda x: x[0], batches(KEY, 1, 8))
     weight = jax.random.normal(KEY, (SIDE**2, CLASSES))
-    value, gradient = jax.value_and_grad(cosine_classifier.loss)(weight, images, 20.0)
+    value, gradient = jax.jit(jax.value_and_grad(cosine_classifier.loss))(weight, images, 20.0)
     np.testing.assert_allclose(cosine_classifier.loss(3 * weight, images, 20.0), value, rtol=1e-13)
     np.testing.assert_allclose(jnp.sum(weight * gradient), 0, atol=1e-14)
     logits = images.pixels.reshape(8, -1) @ (20 * weight / jnp.sqrt(jnp.sum(weight**2)))

@@ -145,6 +145,7 @@ def test_the_report_names_the_coupling_that_was_used():
     assert adam.coupling.startswith("The charges follow neither the coupled nor the decoupled law")
 
 
+@pytest.mark.thorough
 def test_the_report_finds_flat_tensors_that_the_optimizer_moves():
     params, data = small()
 
@@ -160,6 +161,7 @@ def test_the_report_finds_flat_tensors_that_the_optimizer_moves():
         assert ("Moved without any gradient: idle." in report.sentences) == moves
 
 
+@pytest.mark.thorough
 def test_the_forecast_of_the_effective_rate_meets_continued_training():
     rng = np.random.default_rng(0)
     stream = [{"A": jnp.asarray(a)} for a in rng.normal(size=(2400, 4, 30))]
