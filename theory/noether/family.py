@@ -51,7 +51,8 @@ class SymmetryFamily:
         kind: "translation" (theta + s), "scale" (e^s theta), "rescale" (e^s theta_1, e^{-p s} theta_2), "matrix"
             (U B, V B^{-T}), "rotation" (U O, V O with O orthogonal) or "flat" (the gradient is zero).
         parts: The tensors it moves.
-        status: "exact", "approximate", "broken" or, where nobody has looked, "declared".
+        status: "exact", "approximate", "undecided", "inactive" (a dead unit), "broken", or, where nobody has looked,
+            "declared".
         evidence: What speaks for the status: name -> number.
     """
 

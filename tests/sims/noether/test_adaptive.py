@@ -27,6 +27,8 @@ from sims.noether.setup import optimizer
 from sims.noether.sign_descent import sign_descent, signs
 from theory.noether import bilinear, charge, transform
 
+pytestmark = pytest.mark.thorough
+
 # The package names its experiments as their modules.
 kinetic = importlib.import_module("sims.noether.kinetic")
 KEY = jax.random.key(4)

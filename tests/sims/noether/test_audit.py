@@ -24,6 +24,7 @@ from theory.noether import (
 
 BATCHES = 24
 LONG = {
+    "cnn_eval",
     "cnn_train",
     "cnn_train_epsilon",
     "modern_qk_norm",

@@ -11,6 +11,8 @@ from sims.noether.audit import find_symmetries
 from sims.noether.models import rotary
 from theory.noether import charge
 
+pytestmark = pytest.mark.thorough
+
 RNG = np.random.default_rng(0)
 
 

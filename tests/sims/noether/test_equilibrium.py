@@ -28,6 +28,8 @@ from sims.noether.synthetic import (
 )
 from theory.noether import adam_l2_equilibrium_norm, equilibrium_angle, step_size_ratio
 
+pytestmark = pytest.mark.thorough
+
 # The package names its experiments as their modules.
 cosine_classifier, effective_rate, relaxation = (
     importlib.import_module(f"sims.noether.{name}") for name in ("cosine_classifier", "effective_rate", "relaxation")

@@ -10,6 +10,8 @@ from sims.noether.rmsprop import MOMENTS, Sizes, descend, draw, one, quotient, r
 from sims.noether.setup import optimizer
 from theory.noether import equivalent_second_moment, rmsprop_equivalent
 
+pytestmark = pytest.mark.thorough
+
 KEY = jax.random.key(1)
 SIZES = Sizes(dimension=5, batch=3, steps=12)
 
