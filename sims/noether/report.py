@@ -185,7 +185,7 @@ def symmetry_report(
     Raises: ValueError, one sentence, as `find_symmetries` and `predict_charge`; batches of different shapes.
     Source: arXiv:2012.04728; discrete laws, budget and forecast derived.
     Checked: networks that read digits, five optimizers (law and budget 1e-13); a wrong coupling is named; the forecast
-        against continued training (10 %).
+        against continued training of a Rayleigh quotient (10 %).
     """
     integer(1, next_steps=next_steps)
     if next_rate is not None:
