@@ -63,7 +63,7 @@ effective_rate = Experiment(
     sources=SOURCES,
     axes={
         "eta_lambda_steps": Parameter(
-            np.geomspace(0.01, 2.0, 12), r"steps times learning rate and weight decay, $\eta\lambda k$", scale="log",
+            np.geomspace(0.01, 2.0, 12), r"decay of all steps $\eta\lambda k$", scale="log",
             domain=POSITIVE, snap=to_steps,
         ),
         "ratio": Parameter(
