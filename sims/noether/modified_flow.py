@@ -83,7 +83,7 @@ def ladder(values, order):
     return {"setting": "eta", "values": values, "order": order, "replicates": 20, "axes": {"momentum": [0.8]}}
 
 
-COARSE, FINE = (0.04, 0.02, 0.01, 0.005), (0.002, 0.001, 0.0005, 0.00025)
+COARSE, FINE = (0.04, 0.02, 0.01, 0.005), (0.001, 0.0005, 0.00025, 0.000125)
 DIMS = {"moment": np.linspace(1 / 3, 1, MOMENTS), "component": lambda s: np.arange(s["d"])}
 
 modified_flow = Experiment(
