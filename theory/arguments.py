@@ -57,6 +57,11 @@ def finite(**named: ArrayLike) -> None:
     _require_each(np.isfinite, "finite", named)
 
 
+def below_one(**named: ArrayLike) -> None:
+    """Requirement that each argument lies in [0, 1)."""
+    _require_each(lambda x: (x >= 0) & (x < 1), "zero or positive, and below 1", named)
+
+
 def angle(**named: ArrayLike) -> None:
     """Requirement that each argument lies in [0, pi], with room for pi rounded up in float32."""
     _require_each(lambda x: (x >= 0) & (x <= np.pi * (1 + 1e-6)), "between 0 and pi", named)
@@ -66,6 +71,13 @@ def integer(at_least: int, **named: ArrayLike) -> None:
     """Requirement that each argument is a whole number not below `at_least`."""
     requirement = f"a whole number not below {at_least}"
     _require_each(lambda x: (x >= at_least) & (x == np.floor(x)) & np.isfinite(x), requirement, named)
+
+
+def number(**named: ArrayLike) -> None:
+    """Requirement that each argument is a single number."""
+    for name, value in named.items():
+        if np.ndim(value):
+            raise ValueError(f"`{name}` must be a number, but got shape {np.shape(value)}.")
 
 
 def depth_of_network(depth: ArrayLike) -> None:

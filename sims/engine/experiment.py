@@ -41,6 +41,7 @@ class Domain:
 ANY = Domain("finite", np.isfinite)
 POSITIVE = Domain("positive", lambda x: np.isfinite(x) & (x > 0))
 NONNEGATIVE = Domain("non-negative", lambda x: np.isfinite(x) & (x >= 0))
+BELOW_ONE = Domain("from 0 to below 1", lambda x: (x >= 0) & (x < 1))
 ANGLE = Domain("an angle between 0 and pi (radians)", lambda x: (x >= 0) & (x <= np.pi))
 
 

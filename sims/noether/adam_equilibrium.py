@@ -9,9 +9,20 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from sims.engine.experiment import POSITIVE, Experiment, Mean, Order, Output, Parameter, Setting, per_cell, whole
+from sims.engine.experiment import (
+    BELOW_ONE,
+    POSITIVE,
+    Experiment,
+    Mean,
+    Order,
+    Output,
+    Parameter,
+    Setting,
+    per_cell,
+    whole,
+)
 from sims.noether.equilibrium import law, step_and_angle
-from sims.noether.setup import BELOW_ONE, SOURCES
+from sims.noether.setup import SOURCES
 from sims.noether.synthetic import RATE, SETTINGS, gaussian_lengths, start, train
 from theory.noether import adam_l2_equilibrium_norm, adamw_equilibrium_norm, equilibrium_norm
 

@@ -11,6 +11,7 @@ import optax
 
 from sims.descent import optimizer_step
 from sims.engine.experiment import (
+    BELOW_ONE,
     POSITIVE,
     Bound,
     Experiment,
@@ -24,7 +25,7 @@ from sims.engine.experiment import (
 )
 from sims.noether import softmax
 from sims.noether.charges import one_of
-from sims.noether.setup import BELOW_ONE, SOURCES
+from sims.noether.setup import SOURCES
 from sims.noether.synthetic import RATE
 from theory.noether import Part, SymmetryFamily, charge, preconditioned_charge_rate
 

@@ -10,6 +10,7 @@ import numpy as np
 import optax
 
 from sims.engine.experiment import (
+    BELOW_ONE,
     NONNEGATIVE,
     POSITIVE,
     Bound,
@@ -22,7 +23,7 @@ from sims.engine.experiment import (
     whole,
 )
 from sims.noether.networks import NETWORKS, batches, families, network
-from sims.noether.setup import BELOW_ONE, OPTIMIZERS, SOURCES, law_of, optimizer
+from sims.noether.setup import OPTIMIZERS, SOURCES, law_of, optimizer
 from sims.noether.tracking import Track, law_sources, terms_of, track_charges
 from theory.noether import predict_charge
 

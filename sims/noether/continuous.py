@@ -8,9 +8,20 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sims.engine.experiment import NONNEGATIVE, POSITIVE, Experiment, Order, Output, Parameter, Setting, per_cell, whole
+from sims.engine.experiment import (
+    BELOW_ONE,
+    NONNEGATIVE,
+    POSITIVE,
+    Experiment,
+    Order,
+    Output,
+    Parameter,
+    Setting,
+    per_cell,
+    whole,
+)
 from sims.noether import rayleigh, softmax
-from sims.noether.setup import BELOW_ONE, SOURCES, optimizer
+from sims.noether.setup import SOURCES, optimizer
 from sims.noether.tracking import track_charges
 from theory.noether import Part, SymmetryFamily, momentum_charge_ode, sgd_charge_ode
 

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from sims.engine.experiment import (
+    BELOW_ONE,
     POSITIVE,
     Domain,
     Experiment,
@@ -20,7 +21,7 @@ from sims.engine.experiment import (
     Setting,
     per_cell,
 )
-from sims.noether.setup import BELOW_ONE, SOURCES, optimizer
+from sims.noether.setup import SOURCES, optimizer
 from sims.noether.synthetic import RATE, SETTINGS, start, train
 from theory.noether import (
     equilibrium_angle,

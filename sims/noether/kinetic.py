@@ -9,9 +9,20 @@ import jax.numpy as jnp
 import numpy as np
 
 from sims.descent import optimizer_step
-from sims.engine.experiment import NONNEGATIVE, POSITIVE, Experiment, Order, Output, Parameter, Setting, per_cell, whole
+from sims.engine.experiment import (
+    BELOW_ONE,
+    NONNEGATIVE,
+    POSITIVE,
+    Experiment,
+    Order,
+    Output,
+    Parameter,
+    Setting,
+    per_cell,
+    whole,
+)
 from sims.noether import rayleigh
-from sims.noether.setup import BELOW_ONE, SOURCES, optimizer
+from sims.noether.setup import SOURCES, optimizer
 from theory.noether import (
     Part,
     SymmetryFamily,

@@ -7,9 +7,20 @@ import jax.numpy as jnp
 import numpy as np
 
 from sims.descent import flow_path, gradient_descent_path, optimizer_step
-from sims.engine.experiment import NONNEGATIVE, POSITIVE, Experiment, Order, Output, Parameter, Setting, per_cell, whole
+from sims.engine.experiment import (
+    BELOW_ONE,
+    NONNEGATIVE,
+    POSITIVE,
+    Experiment,
+    Order,
+    Output,
+    Parameter,
+    Setting,
+    per_cell,
+    whole,
+)
 from sims.noether import rayleigh
-from sims.noether.setup import BELOW_ONE, SOURCES, optimizer
+from sims.noether.setup import SOURCES, optimizer
 from theory import noether
 from theory.noether import heavy_ball_flow, heavy_ball_lag, heavy_ball_ode, heavy_ball_start
 

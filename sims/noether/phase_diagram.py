@@ -5,8 +5,18 @@ from __future__ import annotations
 import jax.numpy as jnp
 import numpy as np
 
-from sims.engine.experiment import POSITIVE, Experiment, Output, Parameter, Pathwise, Setting, per_cell, whole
-from sims.noether.setup import BELOW_ONE, SOURCES, optimizer
+from sims.engine.experiment import (
+    BELOW_ONE,
+    POSITIVE,
+    Experiment,
+    Output,
+    Parameter,
+    Pathwise,
+    Setting,
+    per_cell,
+    whole,
+)
+from sims.noether.setup import SOURCES, optimizer
 from sims.noether.softmax import SHIFT, Sizes, draw, loss
 from sims.noether.tracking import track_charges
 from theory.noether import damping_boundaries, damping_code, linear_charge, ode_damping_boundary

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import optax
 
-from sims.engine.experiment import Domain
 from theory.noether import Optimizer
 
 SOURCES = (
@@ -24,7 +23,6 @@ SOURCES = (
 }""",
 )
 
-BELOW_ONE = Domain("from 0 to below 1", lambda x: (x >= 0) & (x < 1))
 OPTIMIZERS = ("SGD", "heavy ball", "Nesterov", "decoupled decay", "AdamW")
 
 

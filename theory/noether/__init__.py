@@ -20,10 +20,6 @@ from theory.noether.constraints import (
 )
 from theory.noether.continuous import Rates, charge_rates, momentum_charge_ode, sgd_charge_ode
 from theory.noether.damping import (
-    Boundaries,
-    characteristic_roots,
-    charge_kernel,
-    charge_relaxation,
     damping_boundaries,
     damping_code,
     damping_envelope,
@@ -102,7 +98,6 @@ from theory.noether.sphere import (
 )
 
 __all__ = [
-    "Boundaries",
     "ChargeBudget",
     "Inertia",
     "NoetherBalance",
@@ -121,12 +116,9 @@ __all__ = [
     "angular_momentum",
     "arranged",
     "bilinear",
-    "characteristic_roots",
     "charge",
     "charge_budget",
-    "charge_kernel",
     "charge_rates",
-    "charge_relaxation",
     "constraint_residual",
     "damping_boundaries",
     "damping_code",

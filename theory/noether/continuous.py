@@ -11,10 +11,10 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from theory.arguments import finite, nonnegative, with_one_dtype
-from theory.noether.damping import SERIES
+from theory.arguments import finite, nonnegative, number, with_one_dtype
 from theory.noether.discrete import with_sources
-from theory.noether.optimizer import Optimizer, check, number
+from theory.noether.optimizer import Optimizer, check
+from theory.oscillator import oscillation
 from theory.roots import safe_sqrt
 
 
@@ -164,7 +164,7 @@ def momentum_charge_ode(
     speed = -(1 if linear else 2) * corrected_start * decay / (1 + beta) * c0
 
     def propagator(time):
-        even, kernel = _oscillation(time, gamma, square)
+        even, kernel = oscillation(time, gamma, square)
         return even + gamma * kernel, kernel, -square * kernel, even - gamma * kernel
 
     # States just after each push, which comes half a step late.
@@ -212,32 +212,3 @@ def _passed(t, eta, steps):
 def _outer(x, like):
     """One number a time, to multiply an array of charges at those times with."""
     return x.reshape(x.shape + (1,) * like.ndim)
-
-
-def _oscillation(t, gamma, omega2):
-    r""":math:`e^{-\gamma t}\cosh\kappa t` and :math:`e^{-\gamma t}\sinh(\kappa t)/\kappa`, of either sign of kappa^2.
-
-    Each branch on safe arguments: a series about the critical point, two decays, a damped oscillation.
-    """
-    square = gamma**2 - omega2
-    x = square * t**2
-    near = jnp.abs(x) < 1
-    real, pair = ~near & (x > 0), ~near & (x < 0)
-
-    y = jnp.where(near, x, 0.0)
-    even = odd = jnp.ones_like(y)
-    for j in range(SERIES, 0, -1):
-        even = 1 + y / ((2 * j - 1) * 2 * j) * even
-        odd = 1 + y / (2 * j * (2 * j + 1)) * odd
-    damped = jnp.exp(-gamma * t)
-
-    kappa = jnp.sqrt(jnp.where(real, square, 1.0))
-    slow = jnp.exp(-jnp.where(real, omega2 / (gamma + kappa) * t, 1.0))
-    gone = -jnp.expm1(-jnp.where(real, 2 * kappa * t, 1.0))
-
-    Omega = jnp.sqrt(jnp.where(pair, -square, 1.0))
-    phase = Omega * t
-    return (
-        jnp.where(near, damped * even, jnp.where(real, slow * (2 - gone) / 2, damped * jnp.cos(phase))),
-        jnp.where(near, damped * t * odd, jnp.where(real, slow * gone / (2 * kappa), damped * jnp.sin(phase) / Omega)),
-    )

@@ -10,8 +10,8 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from theory.arguments import finite, nonnegative, positive, require, together, traced, with_one_dtype
-from theory.noether.optimizer import Optimizer, below_one, check, schedule
+from theory.arguments import below_one, finite, nonnegative, positive, require, together, traced, with_one_dtype
+from theory.noether.optimizer import Optimizer, check, schedule
 from theory.roots import mean_decay
 
 

@@ -12,9 +12,9 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from theory.arguments import with_one_dtype
+from theory.arguments import number, with_one_dtype
 from theory.noether.family import SymmetryFamily, bilinear, charge
-from theory.noether.optimizer import Optimizer, check, number
+from theory.noether.optimizer import Optimizer, check
 
 
 def modified_flow(loss: Callable, eta: ArrayLike, order: int = 1, *, weight_decay: ArrayLike = 0.0) -> Callable:

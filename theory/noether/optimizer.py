@@ -7,7 +7,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from theory.arguments import finite, nonnegative, positive, require, traced
+from theory.arguments import below_one, finite, nonnegative, number, positive, require, traced
 
 
 class Optimizer(NamedTuple):
@@ -34,21 +34,6 @@ class Optimizer(NamedTuple):
     dampening: ArrayLike = 0.0
     nesterov: bool = False
     decoupled: bool = False
-
-
-def below_one(**named: ArrayLike) -> None:
-    """Requirement that each argument lies in [0, 1)."""
-    for name, value in named.items():
-        if not traced(value):
-            x = np.asarray(value)
-            require((x >= 0) & (x < 1), name, "zero or positive, and below 1", value)
-
-
-def number(**named: ArrayLike) -> None:
-    """Requirement that each argument is a single number."""
-    for name, value in named.items():
-        if np.ndim(value):
-            raise ValueError(f"`{name}` must be a number, but got shape {np.shape(value)}.")
 
 
 def check(optimizer: Optimizer) -> None:

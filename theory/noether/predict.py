@@ -8,8 +8,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from theory.arguments import traced, with_one_dtype
-from theory.noether.damping import charge_kernel, charge_relaxation
+from theory.arguments import number, traced, with_one_dtype
 from theory.noether.discrete import (
     decoupled_charge,
     each_step,
@@ -20,7 +19,8 @@ from theory.noether.discrete import (
     sgd_charge,
     with_sources,
 )
-from theory.noether.optimizer import Optimizer, check, number
+from theory.noether.optimizer import Optimizer, check
+from theory.oscillator import impulse_response, relaxation
 
 
 class Sources(NamedTuple):
@@ -127,7 +127,7 @@ def final_charge(c0: ArrayLike, sources: Sources, optimizer: Optimizer) -> Float
 
     Valid: every batch and step size.
     Raises: ValueError as `predict_charge`, for a schedule, Nesterov or decoupled decay.
-    Source: derived here; G is `charge_kernel`.
+    Source: derived here; G is `theory.oscillator.impulse_response`.
     Checked: `predict_charge` in every regime (1e-11).
     """
     check(optimizer)
@@ -144,6 +144,6 @@ def final_charge(c0: ArrayLike, sources: Sources, optimizer: Optimizer) -> Float
     (moved,) = _need(sources, "step")
     c0, moved, eta, decay, beta, dampening = with_sources(c0, eta, decay, momentum, dampening, step=moved)
     steps, pull = len(moved), 2 * eta * (1 - dampening) * decay
-    kernel = charge_kernel(jnp.arange(steps, 0, -1), beta, pull)
+    kernel = impulse_response(jnp.arange(steps, 0, -1), beta, pull)
     push = moved + beta * previous(moved)
-    return charge_relaxation(steps, beta, pull) * c0 + jnp.sum(each_step(kernel, push) * push, axis=0)
+    return relaxation(steps, beta, pull) * c0 + jnp.sum(each_step(kernel, push) * push, axis=0)

@@ -5,9 +5,8 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from theory.arguments import nonnegative, positive, require, together, traced
+from theory.arguments import below_one, nonnegative, positive, require, together, traced
 from theory.noether.equilibrium import require_equilibrium
-from theory.noether.optimizer import below_one
 
 
 def equilibrium_angle(

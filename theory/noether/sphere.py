@@ -12,9 +12,8 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from theory.arguments import nonnegative, positive, together, with_one_dtype
+from theory.arguments import below_one, nonnegative, number, positive, together, with_one_dtype
 from theory.noether.equilibrium import require_equilibrium, some_kept
-from theory.noether.optimizer import below_one, number
 
 
 class RMSProp(NamedTuple):
