@@ -307,6 +307,12 @@ def configure(
     return Job(experiment, values, settings, int(replicates), seed, precision, preset, wish.get("ladders", True))
 
 
+def in_columns(cells: Cells) -> dict[str, Array]:
+    """Every parameter with one value a cell, shape (cells,), the shared ones too."""
+    size = max(jnp.size(v) for v in cells.values())
+    return {name: jnp.broadcast_to(v, (size,)) for name, v in cells.items()}
+
+
 def per_cell(one: Callable[..., Mapping[str, Array]], one_by_one: bool = False) -> Callable[..., Mapping[str, Array]]:
     """Lift `one(key, cell, settings, sizes)` to a block of cells.
 
@@ -315,8 +321,7 @@ def per_cell(one: Callable[..., Mapping[str, Array]], one_by_one: bool = False) 
     """
 
     def simulate(key, cells, settings, sizes):
-        size = max(jnp.size(v) for v in cells.values())
-        columns = {name: jnp.broadcast_to(v, (size,)) for name, v in cells.items()}
+        columns = in_columns(cells)
 
         def cell(values):
             k = key

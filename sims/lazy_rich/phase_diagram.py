@@ -21,6 +21,7 @@ from sims.engine.experiment import (
     Parameter,
     Setting,
     cell_by_cell,
+    in_columns,
     whole,
 )
 from sims.lazy_rich import relu
@@ -124,14 +125,12 @@ def relu_networks(task, student, cell, settings, shape: Sizes):
 
 def simulate(key, cells, settings, sizes):
     task, student = draw(key, sizes.n, sizes.n_test, sizes.d, sizes.m)
-    count = max(jnp.size(v) for v in cells.values())
-    columns = {name: jnp.broadcast_to(v, (count,)) for name, v in cells.items()}
 
     def some(cell):
         both = jax.vmap(lambda c: neuron(c, settings["h"]) | relu_networks(task, student, c, settings, sizes))
         return both(cell)
 
-    return cell_by_cell(some, columns, sizes.together)
+    return cell_by_cell(some, in_columns(cells), sizes.together)
 
 
 def predict(cells, settings, sizes):

@@ -7,7 +7,17 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
-from sims.engine.experiment import POSITIVE, Experiment, Order, Output, Parameter, Setting, cell_by_cell, whole
+from sims.engine.experiment import (
+    POSITIVE,
+    Experiment,
+    Order,
+    Output,
+    Parameter,
+    Setting,
+    cell_by_cell,
+    in_columns,
+    whole,
+)
 from sims.lazy_rich.relu import Student, distance, draw, scaled, train
 from sims.lazy_rich.setup import PARAMETERS, SOURCE, rates
 from theory.lazy_rich import relu_population_flow
@@ -42,9 +52,7 @@ def one(task, student, cell, settings, d: int):
 
 def simulate(key, cells, settings, sizes):
     task, student = draw(key, sizes.n, 1, sizes.d, sizes.m)
-    count = max(jnp.size(v) for v in cells.values())
-    columns = {name: jnp.broadcast_to(v, (count,)) for name, v in cells.items()}
-    return cell_by_cell(jax.vmap(lambda cell: one(task, student, cell, settings, sizes.d)), columns)
+    return cell_by_cell(jax.vmap(lambda cell: one(task, student, cell, settings, sizes.d)), in_columns(cells))
 
 
 population = Experiment(

@@ -19,6 +19,7 @@ from sims.engine.experiment import (
     Pathwise,
     Setting,
     cell_by_cell,
+    in_columns,
     whole,
 )
 from sims.lazy_rich.relu import TEACHERS, Student, draw, mean_squares, outputs, scaled, train
@@ -95,9 +96,7 @@ def one(task, student, cell, settings, sizes):
 def simulate(key, cells, settings, sizes):
     """All cells share the task and the directions of the neurons."""
     task, student = draw(key, sizes.n, 1, sizes.d, sizes.m)
-    count = max(jnp.size(v) for v in cells.values())
-    columns = {name: jnp.broadcast_to(v, (count,)) for name, v in cells.items()}
-    return cell_by_cell(jax.vmap(lambda cell: one(task, student, cell, settings, sizes)), columns)
+    return cell_by_cell(jax.vmap(lambda cell: one(task, student, cell, settings, sizes)), in_columns(cells))
 
 
 def numbered(name):
