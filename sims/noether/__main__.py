@@ -25,8 +25,9 @@ def example(name: str, seed: int):
     """
     import jax
 
+    from sims.digits import batches
     from sims.noether.models import MODELS, build
-    from sims.noether.networks import NETWORKS, batches, network
+    from sims.noether.networks import NETWORKS, network
 
     if ":" in name:
         module, _, function = name.partition(":")

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from sims.digits import batches
 from sims.engine.experiment import (
     BELOW_ONE,
     NONNEGATIVE,
@@ -22,7 +23,7 @@ from sims.engine.experiment import (
     per_cell,
     whole,
 )
-from sims.noether.networks import NETWORKS, batches, families, network
+from sims.noether.networks import NETWORKS, families, network
 from sims.noether.setup import OPTIMIZERS, SOURCES, law_of, optimizer
 from sims.noether.tracking import Track, law_sources, terms_of, track_charges
 from theory.noether import predict_charge

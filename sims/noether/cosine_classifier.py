@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import optax
 
 from sims.descent import optimizer_step
+from sims.digits import CLASSES, SIDE, batches
 from sims.engine.experiment import BELOW_ONE, POSITIVE, Experiment, Mean, Output, Parameter, Setting, per_cell, whole
 from sims.noether.equilibrium import EITHER, OPTIMIZER, STEP, law, step_and_angle, twins
-from sims.noether.networks import CLASSES, SIDE, batches
 from sims.noether.setup import SOURCES, optimizer
 from sims.noether.synthetic import RATE, measured
 

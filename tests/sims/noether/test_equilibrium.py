@@ -8,11 +8,11 @@ import numpy as np
 import optax
 import pytest
 
+from sims.digits import CLASSES, SIDE, batches
 from sims.engine.experiment import configure
 from sims.noether import adam_equilibrium
 from sims.noether.adam_equilibrium import adam_l2_equilibrium, adamw_equilibrium
 from sims.noether.equilibrium import equilibrium, step_and_angle
-from sims.noether.networks import CLASSES, SIDE, batches
 from sims.noether.relaxation import rate_change
 from sims.noether.setup import optimizer
 from sims.noether.synthetic import (

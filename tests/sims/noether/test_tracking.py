@@ -8,7 +8,8 @@ import numpy as np
 import optax
 import pytest
 
-from sims.noether.networks import Images, batches, digits, families, network
+from sims.digits import Images, batches, digits
+from sims.noether.networks import families, network
 from sims.noether.report import symmetry_report
 from sims.noether.setup import OPTIMIZERS, law_of, optimizer
 from sims.noether.tracking import law_sources, terms_of, track_charges
