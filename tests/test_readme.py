@@ -48,6 +48,21 @@ def test_the_symmetry_example_runs(capsys):
     assert "The decay is decoupled, not coupled as declared." in out
 
 
+@pytest.mark.thorough
+def test_the_collapse_example_runs(capsys):
+    example = next(b for b in re.findall(r"```python\n(.*?)```", README, re.S) if "collapse_report" in b)
+    exec(compile(example, "README.md", "exec"), {})
+    out = capsys.readouterr().out
+    assert "units 0 and 3   1.36  -0.00581" in out
+    assert "low=Array(0.19373543" in out
+
+
+def test_the_example_of_sgd_after_convergence_runs(capsys):
+    example = next(b for b in re.findall(r"```python\n(.*?)```", README, re.S) if "global_displacement" in b)
+    exec(compile(example, "README.md", "exec"), {})
+    assert capsys.readouterr().out.startswith("['oscillating' 'overdamped'] PerStep(angle=Array(0.32175055")
+
+
 def test_pictures_and_experiments_exist():
     for path in re.findall(r"!\[.*?\]\((.*?)\)", README):
         assert (ROOT / path).is_file()
