@@ -69,7 +69,7 @@ def characteristic_roots(beta: ArrayLike, e: ArrayLike) -> tuple[Complex[Array, 
     below_one(beta=beta)
     nonnegative(e=e)
     beta, e = together(beta, e)
-    P, D = _sum_and_discriminant(beta, e)
+    P, D = sum_and_discriminant(beta, e)
     root = safe_sqrt(jnp.abs(D))
     large = (P + jnp.where(P < 0, -root, root)) / 2
     small = beta / jnp.where(large == 0, 1.0, large)
@@ -79,7 +79,7 @@ def characteristic_roots(beta: ArrayLike, e: ArrayLike) -> tuple[Complex[Array, 
     return jax.lax.complex(plus, imaginary), jax.lax.complex(minus, -imaginary)
 
 
-def _sum_and_discriminant(beta, e):
+def sum_and_discriminant(beta: Array, e: Array) -> tuple[Float[Array, "..."], Float[Array, "..."]]:
     """z_+ + z_- and (z_+ - z_-)^2, the second in the form that cancels less."""
     P = 1 + beta - e
     return P, jnp.where(beta < 0.1, P**2 - 4 * beta, (1 - beta) ** 2 - e * (2 * (1 + beta) - e))
@@ -104,7 +104,7 @@ def frequency(beta: ArrayLike, e: ArrayLike) -> Float[Array, "..."]:
     """
     below_one(beta=beta)
     nonnegative(e=e)
-    P, D = _sum_and_discriminant(*together(beta, e))
+    P, D = sum_and_discriminant(*together(beta, e))
     return jnp.arctan2(safe_sqrt(-D), P)
 
 
@@ -128,7 +128,7 @@ def envelope(beta: ArrayLike, e: ArrayLike) -> Float[Array, "..."]:
     below_one(beta=beta)
     nonnegative(e=e)
     beta, e = together(beta, e)
-    P, D = _sum_and_discriminant(beta, e)
+    P, D = sum_and_discriminant(beta, e)
     return jnp.where(D < 0, safe_sqrt(beta), (jnp.abs(P) + safe_sqrt(D)) / 2)
 
 
@@ -183,7 +183,7 @@ def _modes(steps, beta, e):
     nonnegative(e=e)
     finite(e=e)
     n, beta, e = together(steps, beta, e)
-    P, D = _sum_and_discriminant(beta, e)
+    P, D = sum_and_discriminant(beta, e)
     sign, p = jnp.where(P < 0, -1.0, 1.0), jnp.abs(P)
     near = n**2 * jnp.abs(D) <= p**2
     real, pair = ~near & (D >= 0), ~near & (D < 0)

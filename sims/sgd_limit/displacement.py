@@ -102,7 +102,7 @@ def one(key, cell, settings, sizes):
 
 def law(cells, settings, sizes, time="discrete", plain=False):
     """Every output in discrete or continuous time, or of SGD without momentum at the rate eta / (1 - beta)."""
-    spectrum = power_law(sizes.d, cells["alpha"][:, None])
+    spectrum = power_law(sizes.d, cells["alpha"])
     eta, beta, batch, decay = (cells[name] for name in ("eta", "beta", "batch", "weight_decay"))
     if plain:
         eta, beta = eta / (1 - beta), jnp.zeros_like(beta)

@@ -16,6 +16,7 @@ def half_squares(theta, inputs, labels):
     return jnp.mean((inputs @ theta - labels) ** 2) / 2
 
 
-def power_law(d: int, alpha, dtype=float):
-    """Eigenvalues l^-alpha, l = 1, ..., d."""
-    return jnp.arange(1, d + 1, dtype=dtype) ** -jnp.asarray(alpha, dtype)
+def power_law(d: int, alpha):
+    """Eigenvalues l^-alpha, l = 1, ..., d, for exponents of any shape (...). Shape (..., d)."""
+    alpha = jnp.asarray(alpha, float)
+    return jnp.broadcast_to(jnp.arange(1, d + 1, dtype=float), (*alpha.shape, d)) ** -alpha[..., None]

@@ -15,7 +15,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
 from theory.arguments import below_one, nonnegative, positive, require, together, traced
-from theory.oscillator import boundaries, envelope, frequency, impulse_response, relaxation
+from theory.oscillator import boundaries, envelope, frequency, impulse_response, relaxation, sum_and_discriminant
 from theory.roots import safe_sqrt
 from theory.sgd_limit.langevin import oscillator_rates, require_time
 
@@ -176,21 +176,16 @@ def continuous_embedding(eta: ArrayLike, beta: ArrayLike, h: ArrayLike) -> Float
         require(below, "eta * h", "below (1 + sqrt(beta))^2, where flipping begins", eta_ * h_)
     eta, beta, h = together(eta, beta, h)
     e = eta * h
-    P, D = 1 + beta - e, discriminant(beta, e)
+    P, D = sum_and_discriminant(beta, e)
     s = log_gap(P, D)
     half, mean = s * (1 - beta - e) / 2, jnp.log(beta) / 2
     rows = [[mean + half, s * beta], [-s * e, mean - half]]
     return -jnp.stack([jnp.stack(row, -1) for row in rows], -2) / eta[..., None, None]
 
 
-def discriminant(beta, e):
-    """(z_+ - z_-)^2, in the form that does not cancel for flat modes."""
-    return (1 - beta) ** 2 - e * (2 * (1 + beta) - e)
-
-
 def lost_by_the_slow(beta, e):
     """1 - z_+ of the slower of two positive roots, to all digits; of their mean where they are a pair."""
-    return 2 * e / (1 - beta + e + safe_sqrt(discriminant(beta, e)))
+    return 2 * e / (1 - beta + e + safe_sqrt(sum_and_discriminant(beta, e)[1]))
 
 
 def log_gap(P, D):

@@ -5,8 +5,8 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from theory.arguments import integer, together
-from theory.oscillator import impulse_response, oscillation, relaxation
-from theory.sgd_limit.chain import discriminant, log_gap, lost_by_the_slow
+from theory.oscillator import impulse_response, oscillation, relaxation, sum_and_discriminant
+from theory.sgd_limit.chain import log_gap, lost_by_the_slow
 from theory.sgd_limit.langevin import motion, require_stationary, require_time
 
 HEAVY = 0.6  # momentum above which few steps correlate so much that 1 - r needs a form of its own
@@ -89,14 +89,14 @@ def _require_chain(lags, eta, beta, h):
 
 def _of_positive_sum(k, beta, e):
     """1 - r(k): of a slow and a fast decay, of heavy momentum near the double root or turning, and of all the rest."""
-    G, D = impulse_response(k, beta, e), discriminant(beta, e)
+    G, D = impulse_response(k, beta, e), sum_and_discriminant(beta, e)[1]
     heavy, apart = beta > HEAVY, (1 - beta) ** 2 / 4 < D
     lost = jnp.where(apart, lost_by_the_slow(beta, jnp.where(apart, e, 0.0)), 0.5)
     slow = -jnp.expm1(k * jnp.log1p(-lost)) - beta / (1 - lost) * lost * (2 - lost) / (1 + beta) * G
 
     b = jnp.where(heavy, beta, 0.8)
     pull = jnp.where(heavy & ~apart, e, (1 - b) ** 2)
-    P, D = 1 + b - pull, discriminant(b, pull)
+    P, D = sum_and_discriminant(b, pull)
     gap, rate = log_gap(P, D), -jnp.log(b) / 2
     psi2 = gap**2 * D / 4  # the square of (ln z_+ - ln z_-) / 2
     _, half = oscillation(k / 2, rate, rate**2 - psi2)
