@@ -19,6 +19,11 @@ WORDS = {
     "n": r"samples $n$",
     "width": "width",
     "dt": r"time step $\Delta t$",
+    "eta": r"learning rate $\eta$",
+    "step": r"step $\sqrt\eta$",
+    "delta": r"distance $\delta$",
+    "strength": "noise of a step",
+    "m": r"size $m$",
 }
 COLUMNS = 3
 

@@ -75,6 +75,36 @@ def newton(function, start: Float[Array, "..."], steps: int) -> Float[Array, "..
     return step(jax.lax.stop_gradient(root))
 
 
+def increasing_root(function, low: Float[Array, "..."], high: Float[Array, "..."]) -> Float[Array, "..."]:
+    r"""Root of an elementwise function that is negative just above `low` and positive just below `high`.
+
+    By bisection; the gradient is that of the implicit function theorem.
+
+    Args:
+        function: f, elementwise; it may close over traced parameters.
+        low: Lower end. Shape (...).
+        high: Upper end. Shape (...).
+
+    Returns:
+        The root; `high` where f is negative throughout. Shape (...).
+
+    Valid: one change of sign, derivatives of first order; f finite at the root.
+    Source: bisection; derived here.
+    Checked: through the formulas that use it.
+    """
+    low, high = jax.lax.stop_gradient((low, high))
+
+    def halve(_, ends):
+        low, high = ends
+        middle = (low + high) / 2
+        below = jax.lax.stop_gradient(function(middle)) < 0
+        return jnp.where(below, middle, low), jnp.where(below, high, middle)
+
+    root = sum(jax.lax.fori_loop(0, jnp.finfo(low.dtype).nmant + 8, halve, (low, high))) / 2
+    value, slope = jax.jvp(function, (root,), (jnp.ones_like(root),))
+    return root - (value - jax.lax.stop_gradient(value)) / jax.lax.stop_gradient(slope)
+
+
 def mean_decay(x: Array) -> Array:
     r""":math:`(1 - e^{-x})/x` for x >= 0, with its slope at 0."""
     small = x < 0.02

@@ -34,8 +34,9 @@ def exponents(dataset: xr.Dataset) -> Figure | None:
         for axis, cells in zip(axes[0], at, strict=False):
             _gaussian(axis, cells)
         axes[0, 0].set_ylabel(label_of(dataset["gaussian"]))
+        axes[0, 0].add_artist(axes[0, 0].legend(loc="upper left", fontsize=SMALL))
         looks = [Line2D([], [], color=GREY, linestyle=look) for look in ("-", DOTTED)]
-        axes[0, -2].legend(looks, ["exact", "SDE"], loc="upper left", fontsize=SMALL)
+        axes[0, -2].legend(looks, ["exact", "SDE"], loc="lower left", fontsize=SMALL)
         _finite(axes[0, -1], dataset)
         letter(axes.flat)
         note = "markers: SGD; crosses: ends of the window of collapse"
@@ -65,8 +66,6 @@ def _gaussian(axis, cells):
     axis.set_xlim(dense[0], dense[-1])
     axis.set_xlabel(label_of(cells["eta"]))
     axis.set_title(f"$B={number(batch)}$", loc="right", fontsize=SMALL + 0.5)
-    if batch == 1:
-        axis.legend(loc="upper left", fontsize=SMALL)
 
 
 def _finite(axis, dataset):

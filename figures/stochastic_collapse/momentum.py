@@ -49,10 +49,8 @@ def momentum(dataset: xr.Dataset) -> Figure | None:
         axes[0, 1].set_ylabel("the same less the SDE,\nover the strength of the noise")
         legend_above(axes[0, 1])
         letter(axes.flat)
-        words = (
-            rf"strength $e^2\sigma_h^2/B(1-\beta)={number(strength)}$; markers: heavy ball, on the right less terms "
-        )
-        footer(figure, dataset, words + "of mean zero")
+        words = rf"strength $e^2\sigma_h^2/B(1-\beta)={number(strength)}$; markers: heavy ball"
+        footer(figure, dataset, words + ", in (b) less terms of mean zero")
     return figure
 
 

@@ -17,6 +17,7 @@ from figures.style import (
     SMALL,
     VERMILION,
     footer,
+    legend_above,
     letter,
     number,
     panels,
@@ -27,7 +28,7 @@ from theory.stochastic_collapse import best_threshold, teacher_student_risk
 
 STUDENTS = {
     "risk": ("fluctuating", BLUE, False),
-    "averaged_risk": ("averaged over the label noise", VERMILION, True),
+    "averaged_risk": ("averaged over label noise", VERMILION, True),
 }
 
 
@@ -61,15 +62,15 @@ def risks(dataset: xr.Dataset) -> Figure | None:
         left.axvline(float(least.tau), color=VERMILION, linestyle=DOTTED, linewidth=0.8)
         note = rf"least risk {number(float(least.risk))} at $\tau={number(float(least.tau))}$"
         left.annotate(
-            note, (float(least.tau), float(least.risk)), (8, 34), textcoords="offset points", fontsize=SMALL,
+            note, (float(least.tau), float(least.risk)), (0.04, 0.05), textcoords="axes fraction", fontsize=SMALL,
             arrowprops={"arrowstyle": "-", "linewidth": 0.5, "color": GREY},
         )  # fmt: skip
         for axis in (left, right):
             axis.axvline(2 * sigma, color=GREY, linestyle=DASHED, linewidth=0.8)
             axis.set_xlabel(r"soft threshold $\tau$")
-            axis.set_xlim(tau[0] - 0.01, tau[-1] + 0.01)
+            axis.set_xlim(tau[0] - 0.03 * np.ptp(tau), tau[-1] + 0.03 * np.ptp(tau))
         left.set_ylabel(r"risk $\|\hat W-W\|_F^2$")
-        left.legend(loc="upper right")
+        legend_above(left)
 
         half = {name: bars(dataset[name]) for name in STUDENTS}
         reach = [np.abs(gaps[name]) + half[name].fillna(0) for name in STUDENTS]
@@ -82,8 +83,8 @@ def risks(dataset: xr.Dataset) -> Figure | None:
             points(right, tau, gaps[name], half[name], color)
         right.set_ylabel("simulation − theory")
         right.text(
-            0.98, 0.02, "dashed: theory of complex noise", transform=right.transAxes, fontsize=SMALL, color=GREY,
-            ha="right", va="bottom",
+            0.02, 0.02, "dashed: theory of complex noise", transform=right.transAxes, fontsize=SMALL, color=GREY,
+            va="bottom",
         )  # fmt: skip
         right.text(2 * sigma, 0.98, r" $2\sigma$", transform=right.get_xaxis_transform(), fontsize=SMALL, va="top")
         letter(axes.flat)

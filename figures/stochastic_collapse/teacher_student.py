@@ -6,8 +6,10 @@ import json
 
 import numpy as np
 import xarray as xr
+from matplotlib import colormaps
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from figures.statistics import bars, first_of_the_rest, mean, of_draws
 from figures.style import (
@@ -15,6 +17,7 @@ from figures.style import (
     DASHED,
     GREEN,
     GREY,
+    MAGNITUDE,
     ORANGE,
     PURPLE,
     SKY,
@@ -54,18 +57,21 @@ def thresholds(dataset: xr.Dataset) -> Figure | None:
         words[0] = rf"$\zeta=$ {words[0]}"
         legend_above(axes[0, 1], looks, words)
         letter(axes.flat)
-        footer(figure, dataset, "dashed: long-time limit; solid: theory")
+        footer(figure, dataset, "dashed: limit of long times; solid: theory, below without noise after the drop")
     return figure
 
 
 def _loss(axis, dataset, name, suffix, words):
     step = f"step{suffix}"
-    draws = dataset[f"{name}{suffix}"]
-    expected = of_draws(dataset[f"{name}{suffix}_theory"])
-    values = np.concatenate([mean(draws).values.ravel(), expected.values[:, -1]])
-    values = values[values > 0]
-    axis.set(xscale="log", yscale="log", ylim=(values.min() / 1.3, values.max() * 1.3))
-    x = dataset[step].values
+    draws, expected = dataset[f"{name}{suffix}"], of_draws(dataset[f"{name}{suffix}_theory"])
+    x, centres = dataset[step].values, mean(draws)
+    # Without label noise the train loss falls to 0, out of the panel.
+    noisy = centres.isel(zeta=slice(1, None)).values
+    low, high = noisy.min() / (8 if name == "train_loss" else 1.25), centres.values.max() * 1.25
+    axis.set(xscale="log", yscale="log", ylim=(low, high))
+    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.yaxis.set_major_formatter(FuncFormatter(lambda value, _: number(value)))
+    axis.yaxis.set_minor_formatter(NullFormatter())
     for k, color in enumerate(NOISE_COLOURS[: dataset.sizes["zeta"]]):
         cell, theory = draws.isel(zeta=k), expected.isel(zeta=k)
         if suffix:
@@ -73,7 +79,11 @@ def _loss(axis, dataset, name, suffix, words):
         else:
             axis.axhline(float(theory[-1]), color=color, linestyle=DASHED, linewidth=0.8)
             axis.plot(x, mean(cell), color=color, linewidth=0.5)
-        points(axis, x, mean(cell), bars(cell), color, ms=2)
+        seen = (mean(cell) > low).values
+        points(axis, x[seen], mean(cell)[seen], bars(cell)[seen], color, ms=2)
+        if not seen.any():
+            note = rf"$\zeta={number(float(cell['zeta']))}$: below {number(10.0 ** np.ceil(np.log10(cell.max())))}"
+            axis.text(0.02, 0.02, note, transform=axis.transAxes, fontsize=SMALL, color=color, va="bottom")
     axis.set_xlabel(words)
     axis.set_ylabel(name.replace("_", " "))
 
@@ -97,20 +107,19 @@ def _modes(axis, dataset, settings):
 
 
 def _modes_after(axis, dataset, settings):
-    """The same under the strongest noise, at several times after the drop."""
+    """Under the strongest noise, at several times after the drop: each mode's mean over the draws."""
     cell = dataset.isel(zeta=-1)
-    s, steps = cell["learned_noiseless"].values.ravel(), cell["step_after"].values
+    s, steps = mean(cell["learned_noiseless"]).values, cell["step_after"].values
     zeta, eta = float(cell["zeta"]), settings["eta"]
-    dense = np.linspace(1e-3, 1.05 * s.max(), 300)
-    colours = (VERMILION, ORANGE, GREEN, BLUE)
+    dense = np.linspace(1e-3, 1.05 * float(dataset["learned_noiseless"].max()), 300)
     picked = np.unique(np.linspace(0, len(steps) - 1, TIMES).round().astype(int))
-    for k, color in zip(picked, colours, strict=False):
-        values = cell["learned_after"].isel(step_after=k).values.ravel()
-        axis.plot(s, values, ".", ms=1.5, alpha=0.5, color=color, markeredgewidth=0, rasterized=True)
+    for k, color in zip(picked, colormaps[MAGNITUDE](np.linspace(0, 0.85, len(picked))), strict=True):
+        values = mean(cell["learned_after"].isel(step_after=k)).values
+        axis.plot(s, values, ".", ms=2.5, color=color, markeredgewidth=0)
         t = settings["drop"] * eta * steps[k]
         axis.plot(dense, moments_after_drop(t, dense, eta, zeta).mean, color=color, label=number(float(steps[k])))
     axis.plot(dense, dense, color=GREY, linewidth=0.6)
     axis.set(xlim=(0, dense[-1]), ylim=(-0.03 * dense[-1], dense[-1]))
     axis.set_xlabel("singular value of the data $s$")
     axis.set_ylabel(rf"$\hat s$ after the drop, $\zeta={number(zeta)}$")
-    axis.legend(title="steps after", fontsize=SMALL, title_fontsize=SMALL, loc="upper left")
+    axis.legend(title="steps after the drop", fontsize=SMALL, title_fontsize=SMALL, loc="upper left")

@@ -157,7 +157,7 @@ exponents = Experiment(
         ),
     ),
     presets={
-        "smoke": {"eta": [0.3, 1.0], "mean_curvature": [-0.3, 0.5], "steps": 200, "replicates": 4},
+        "smoke": {"eta": [0.3, 1.0], "mean_curvature": [-0.3, 0.5], "batch": [1], "steps": 200, "replicates": 4},
         "laptop": {"replicates": 20},
         "paper": {
             "eta": [0.03, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5, 2.5, 5.0], "mean_curvature": [-0.5, -0.3, 0.0, 0.3, 1.0],

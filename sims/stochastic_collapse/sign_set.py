@@ -75,7 +75,10 @@ def sample(key, sizes, eta):
 
 
 def balanced(key, sizes):
-    """Neurons with |a| = |w|, in one dimension exactly on the line that they never leave."""
+    """Neurons with |a| = |w|: in one dimension on a line that they would never leave but for rounding.
+
+    Rounding takes about (ln epsilon)^2 / 4 = 330 units of time to grow, in float64.
+    """
     w = jax.random.normal(key, (sizes.paths, sizes.dimension))
     w = w / jnp.sqrt(2 * jnp.sum(w**2, -1, keepdims=True))
     return Neuron(jnp.full(sizes.paths, 0.5**0.5, w.dtype), w)
@@ -166,9 +169,9 @@ sign_set = Experiment(
     },
     settings={
         "eta": Setting(0.01, "learning rate, at a label noise of eta zeta^2 = 1", domain=POSITIVE),
-        "paths": Setting(100, "neurons of a replicate", domain=whole(1)),
-        "time": Setting(50.0, "time near the origin, in 1 / (eta zeta^2)", domain=POSITIVE),
-        "burn_in": Setting(10.0, "time until directions are stationary", domain=NONNEGATIVE),
+        "paths": Setting(160, "neurons of a replicate", domain=whole(1)),
+        "time": Setting(20.0, "time near the origin, in 1 / (eta zeta^2)", domain=POSITIVE),
+        "burn_in": Setting(4.0, "time until directions are stationary", domain=NONNEGATIVE),
         "life": Setting(30.0, "time of the whole neuron", domain=POSITIVE),
         "moments": Setting(25, "times at which the whole neuron is seen", domain=whole(1)),
     },
@@ -188,7 +191,7 @@ sign_set = Experiment(
         Order(
             "exponent", "the exponent of every dimension is approached to first order in the learning rate",
             setting="eta", values=(0.04, 0.02, 0.01, 0.005), order=1, replicates=20,
-            axes={"dimension": [1, 2, 3, 4, 8]}, settings={"paths": 150, "life": 0.5, "moments": 1},
+            axes={"dimension": [1, 2, 3, 4, 8]}, settings={"paths": 400, "life": 0.5, "moments": 1},
             twins=AS_IN_ONE | {"independent noise in a and w": independent_noise},
         ),
         Phase(
@@ -202,12 +205,12 @@ sign_set = Experiment(
     ),
     presets={
         "smoke": {
-            "dimension": [1, 3], "eta": 0.02, "paths": 50, "time": 20.0, "burn_in": 5.0, "life": 20.0, "moments": 5,
+            "dimension": [1, 3], "eta": 0.02, "paths": 50, "time": 10.0, "life": 20.0, "moments": 5,
             "replicates": 4, "ladders": False,
         },
         "laptop": {"replicates": 20},
         "paper": {
-            "dimension": [1, 2, 3, 4, 5, 6, 8, 12, 16, 32], "eta": 0.002, "paths": 2000, "time": 200.0,
+            "dimension": [1, 2, 3, 4, 5, 6, 8, 12, 16, 32], "eta": 0.002, "paths": 5000,
             "replicates": 40,
         },
     },

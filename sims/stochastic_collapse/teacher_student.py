@@ -221,7 +221,7 @@ def twins(output):
 
 LADDER = {
     "setting": "steps", "values": (5000, 10_000, 20_000, 40_000), "order": -1, "replicates": 20,
-    "axes": {"zeta": [9.0]}, "settings": {"eta": 0.01, "steps_after": 100},
+    "axes": {"zeta": [9.0]}, "settings": {"eta": 0.01, "steps_after": 100, "students": 6},
 }  # fmt: skip
 MODE = {"mode": lambda settings: np.arange(settings["m"])}
 STEP = {"step": lambda settings: np.asarray(checkpoints(settings)[0])}

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from jax.test_util import check_grads
 
-from theory.roots import newton, positive_root, safe_sqrt
+from theory.roots import increasing_root, newton, positive_root, safe_sqrt
 
 POINTS = [(a, c) for a in (-1e8, -3.0, -1e-9, 0.0, 1e-9, 0.7, 1e8) for c in (1e-8, 0.3, 5.0)]
 
@@ -49,3 +49,15 @@ def test_newton_is_differentiated_implicitly():
     c = jnp.array([0.5, 2.0, 8.0])
     np.testing.assert_allclose(cube_root(c), c ** (1 / 3), rtol=1e-14)
     check_grads(jax.jit(cube_root), (c,), order=1, atol=1e-6, rtol=1e-6)
+
+
+def test_increasing_root_by_bisection_and_its_gradient():
+    c = jnp.array([0.2, 1.0, 7.0])
+
+    def cube_root(c):
+        return increasing_root(lambda x: x**3 - c, jnp.zeros_like(c), jnp.full_like(c, 2.0))
+
+    np.testing.assert_allclose(cube_root(c), np.cbrt(c), rtol=1e-15)
+    np.testing.assert_allclose(jax.jit(jax.vmap(jax.grad(cube_root)))(c), np.cbrt(c) ** -2 / 3, rtol=1e-12)
+    np.testing.assert_allclose(cube_root(jnp.array(9.0)), 2.0, rtol=1e-15)  # none: the upper end
+    assert cube_root(c.astype(np.float32)).dtype == np.float32

@@ -11,8 +11,8 @@ from jax.typing import ArrayLike
 from jaxtyping import Array, Float, Int
 
 from theory.arguments import finite, nonnegative, require, together
+from theory.roots import increasing_root
 from theory.stochastic_collapse.products import FAR, discrete_exponent, gaussian_steps, log_size
-from theory.stochastic_collapse.windows import increasing_root
 
 PHASES = ("collapsed", "live", "diverged", "bistable")
 ASYMPTOTIC_TERMS, POISSON_TERMS = 20, 130  # up to m^2 / 2 s^2 = 36, where the one series gives way to the other

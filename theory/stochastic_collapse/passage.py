@@ -68,8 +68,8 @@ def collapse_fraction(
         as eps -> 0.
     Raises: ValueError for another method, eps that is not below the start, and as `fokker_planck`.
     Source: derived here.
-    Checked: mpmath for the hard wall (1e-12, critical and on both sides); reference values; the hard wall approaches
-        Fokker-Planck as eps -> 0; simulation `sims.stochastic_collapse.quartic`.
+    Checked: mpmath for the hard wall (1e-10, critical and on both sides); reference values; the hard wall approaches
+        Fokker-Planck as eps -> 0; finer cells and steps (1e-4); simulation `sims.stochastic_collapse.quartic`.
     """
     if method not in METHODS:
         raise ValueError(f"`method` must be one of {', '.join(METHODS)}, but got {method}.")
@@ -217,8 +217,8 @@ def quartic_path(
     Raises: ValueError for theta0 that is not positive, zeta < 0, times that do not rise from 0, or shapes that do not
         match (concrete values only).
     Source: derived here: a Riccati equation in 1 / theta^2.
-    Checked: the logistic curve at zeta = 0 (order 2), direct sums, its own refinement (order 1), float32 where theta
-        itself underflows; simulation `sims.stochastic_collapse.quartic_path`.
+    Checked: the logistic curve at zeta = 0 (order 2), direct sums, float32 where theta itself
+        underflows; simulation `sims.stochastic_collapse.quartic_path`.
     """
     positive(theta0=theta0)
     nonnegative(zeta=zeta)

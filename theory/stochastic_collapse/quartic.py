@@ -42,7 +42,7 @@ def quartic_phase_code(mu: ArrayLike, zeta: ArrayLike) -> Int[Array, "..."]:
     Valid: the stochastic differential equation; a step of size eta moves the lines by O(eta).
     Raises: ValueError for mu that is not positive, zeta < 0, or values that are not finite (concrete values only).
     Source: arXiv:2306.04251 [paper] for the last threshold.
-    Checked: both sides of each line, against the modes and the norm of the density; simulation
+    Checked: both sides of each line, against the modes and the density at 0; simulation
         `sims.stochastic_collapse.quartic`.
     """
     mu, zeta = _given(mu, zeta)
@@ -191,8 +191,8 @@ def quartic_of_steps(mu: ArrayLike, zeta: ArrayLike, dt: ArrayLike) -> QuarticPa
     Returns:
         `QuarticParameters(mu, zeta)`, for `collapse_fraction` and its like. Shape: broadcast.
 
-    Valid: deep below the well, where the exponent is exact and the variance has an error O(q^3); in the well itself the
-        model keeps an error O(dt).
+    Valid: deep below the well, where the exponent is exact and the variance has an error O(q^3). Steps in the well
+        itself leave an error: 0.03 of a collapsed share at mu = 1.5, zeta = 2.3 and dt = 0.02, 0.01 at dt = 0.01.
     Raises: ValueError for dt that is not positive, zeta < 0, or values that are not finite (concrete values only).
     Source: derived here.
     Checked: quadrature over xi; the limit dt -> 0; simulation `sims.stochastic_collapse.quartic`.

@@ -3,12 +3,12 @@
 import math
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from theory.arguments import finite, together, traced
+from theory.roots import increasing_root
 from theory.stochastic_collapse.products import discrete_exponent, elog_abs_normal, gaussian_steps
 
 # The tip of the universal line: its ratio z = m / (s sqrt 2), and the largest mean m that noise collapses.
@@ -113,33 +113,3 @@ def critical_noise(eta: ArrayLike, mean_curvature: ArrayLike, batch: ArrayLike =
     low, high = (1 + x) * jnp.sqrt(jnp.log1p(x)), (1 + x) / (math.sqrt(2) * TIP_RATIO)
     root = increasing_root(lambda s: -discrete_exponent(1.0, -x, s), low, high) / (eta * unit)
     return jnp.where(solved, root, jnp.where(growth <= 0, 0.0, jnp.nan))
-
-
-def increasing_root(function, low: Float[Array, "..."], high: Float[Array, "..."]) -> Float[Array, "..."]:
-    r"""Root of an elementwise function that is negative just above `low` and positive just below `high`.
-
-    By bisection; the gradient is that of the implicit function theorem.
-
-    Args:
-        function: f, elementwise; it may close over traced parameters.
-        low: Lower end. Shape (...).
-        high: Upper end. Shape (...).
-
-    Returns:
-        The root; `high` where f is negative throughout. Shape (...).
-
-    Valid: one change of sign, derivatives of first order; f finite at the root.
-    Source: bisection; derived here.
-    Checked: through the formulas that use it.
-    """
-    low, high = jax.lax.stop_gradient((low, high))
-
-    def halve(_, ends):
-        low, high = ends
-        middle = (low + high) / 2
-        below = jax.lax.stop_gradient(function(middle)) < 0
-        return jnp.where(below, middle, low), jnp.where(below, high, middle)
-
-    root = sum(jax.lax.fori_loop(0, jnp.finfo(low.dtype).nmant + 8, halve, (low, high))) / 2
-    value, slope = jax.jvp(function, (root,), (jnp.ones_like(root),))
-    return root - (value - jax.lax.stop_gradient(value)) / jax.lax.stop_gradient(slope)
