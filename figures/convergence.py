@@ -24,6 +24,8 @@ WORDS = {
     "delta": r"distance $\delta$",
     "strength": "noise of a step",
     "m": r"size $m$",
+    "lag": "lag",
+    "batch": r"batch size $S$",
 }
 COLUMNS = 3
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import jax
 import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
@@ -28,6 +29,7 @@ from theory.sgd_limit import displacement_exponent, global_displacement, local_d
 FARTHEST = 1e9  # steps to which exponents are drawn
 WINDOW = 3  # octaves over which an exponent is fitted
 LOOKS = ("-", DASHED, DOTTED)
+COMPILED = jax.jit(global_displacement)
 
 
 def displacements(dataset: xr.Dataset) -> Figure | None:
@@ -77,7 +79,7 @@ def _laws(dataset, k, cells, start=None):
     alpha, *numbers = (np.array([cell[name] for cell in cells])[:, None] for name in cells[0])
     spectrum = np.arange(1.0, json.loads(dataset.attrs["settings"])["d"] + 1) ** -alpha[..., None]
     start = None if start is None else np.full(spectrum.shape, start)
-    return np.asarray(global_displacement(k[None, :], spectrum, *numbers, start=start))
+    return np.asarray(COMPILED(k[None, :], spectrum, *numbers, start=start))
 
 
 def _dense(low, high, count=80):
@@ -111,7 +113,8 @@ def _local_exponents(axis, dataset):
     for level, words in levels.items():
         axis.axhline(level, color="0.75", linestyle=DOTTED, linewidth=0.7, zorder=0)
         axis.text(1.01, level, words, transform=axis.get_yaxis_transform(), va="center", fontsize=SMALL, color=GREY)
-    cases = [(0, -1, 0), (0, 0, 1), (len(alphas) - 1, 0, 1), (len(alphas) - 1, 0, -1)]
+    second, last = min(1, dataset.sizes["eta"] - 1), len(alphas) - 1
+    cases = [(0, -1, 0), (0, 0, second), (last, 0, second), (last, 0, -1)]
     places = [{"alpha": j, "beta": i, "eta": e, "batch": 0} for j, i, e in dict.fromkeys(cases)]
     cells = [_at(dataset, **at) for at in places]
     slopes = displacement_exponent(k, _laws(dataset, k, cells))

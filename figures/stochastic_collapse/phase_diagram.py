@@ -43,6 +43,7 @@ PALE = 0.6  # share of a phase's colour, the rest white
 TIP = 0.924138873  # ratio m / (s sqrt 2) on the universal line
 RAY = 0.2  # -h-bar / sigma_h of the window that is drawn
 ACROSS, UP = (-1.7, 1.2), (0.0, 2.6)  # the part of the universal plane that is drawn
+MOST = 40  # markers of a line
 DENSE = 300
 POINTER = {"arrowstyle": "-", "linewidth": 0.6, "shrinkB": 3}
 WHITE = {"boxstyle": "square,pad=0.2", "facecolor": "white", "edgecolor": "none", "alpha": 0.8}
@@ -160,8 +161,9 @@ def _exponents(axis, cells):
     high = min(values.max(), -6 * low)
     axis.set_ylim(low - 0.15 * (high - low), high + 0.1 * (high - low))
     _logarithmic(axis)
+    some = slice(None, None, -(-len(eta) // MOST))
     for means, half, colour, label in drawn:
-        points(axis, eta, means, half, colour, label, ms=2.4)
+        points(axis, eta[some], means[some], half[some], colour, label, ms=2.4)
     axis.axhline(0, color=GREY, linewidth=0.5)
     axis.set_xlim(eta[0] / 1.05, eta[-1] * 1.05)
     axis.set_ylabel(r"exponent near the origin $\Lambda_0$ per step")

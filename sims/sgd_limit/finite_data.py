@@ -72,22 +72,27 @@ def of_epochs(key, k, sizes: Sizes):
     return jax.vmap(lambda key: shuffled_epoch(key, sizes.samples, sizes.batch)[k % count])(keys)
 
 
-def second_moments(key, data, optimum, eta, beta, decay, indices, sizes: Sizes):
-    """Means over paths of z z^T after steps 1, 2, ..., K, where z = (theta - optimum, step). Starts at theta = 0."""
+def second_moments(key, data, optimum, eta, beta, decay, kinds, sizes: Sizes):
+    """Means over paths of z z^T after steps 1, 2, ..., K, where z = (theta - optimum, step). Starts at theta = 0.
+
+    For every one of `kinds` of batches. Shape (kinds, K, 2 d, 2 d).
+    """
     X, y = data
+    keys = list(jax.random.split(key, len(kinds)))
 
     def loss(theta, rows):
         return half_squares(theta, X[rows], y[rows]) + decay * jnp.sum(theta**2) / 2
 
     def step(carry, k):
         theta, w = carry
-        gradient = jax.vmap(jax.grad(loss))(theta, indices(key, k, sizes))
+        rows = jnp.stack([indices(key, k, sizes) for indices, key in zip(kinds, keys, strict=True)])
+        gradient = jax.vmap(jax.vmap(jax.grad(loss)))(theta, rows)
         theta, w = heavy_ball(theta, w, gradient, eta, beta)
-        z = jnp.concatenate([theta - optimum[None, :], w], 1)
-        return (theta, w), jnp.mean(z[:, :, None] * z[:, None, :], 0)
+        z = jnp.concatenate([theta - optimum[None, None, :], w], 2)
+        return (theta, w), jnp.mean(z[..., :, None] * z[..., None, :], 1)
 
-    start = 2 * (jnp.zeros((sizes.paths, sizes.d)),)
-    return jax.lax.scan(step, start, jnp.arange(sizes.steps, dtype=jnp.int32))[1]
+    start = 2 * (jnp.zeros((len(kinds), sizes.paths, sizes.d)),)
+    return jax.lax.scan(step, start, jnp.arange(sizes.steps, dtype=jnp.int32))[1].swapaxes(0, 1)
 
 
 def frozen(noise, first, H, eta, beta, decay, steps: int):
@@ -108,15 +113,15 @@ def entries(M, size):
 
 
 def one(key, cell, settings, sizes):
-    k_data, k_with, k_without, k_epochs = jax.random.split(key, 4)
+    k_data, k_batches = jax.random.split(key)
     X, y = data = draw(k_data, sizes.samples, sizes.d)
     beta, decay = cell["beta"], settings["weight_decay"]
     eta = cell["effective_rate"] * (1 - beta)
     law = {r: minibatch_moments(X, y, eta, beta, sizes.batch, sizes.steps, decay, replace=r) for r in (True, False)}
     optimum, first = law[True].optimum, law[True].second[0]
 
-    def simulated(key, indices):
-        return second_moments(key, data, optimum, eta, beta, decay, indices, sizes)
+    kinds = (independent(True), independent(False), of_epochs)
+    *simulated, shuffled = second_moments(k_batches, data, optimum, eta, beta, decay, kinds, sizes)
 
     H, r2 = X.T @ X / len(X), (X @ optimum - y) ** 2
     g = X.T @ (X @ optimum - y) / len(X)
@@ -125,11 +130,11 @@ def one(key, cell, settings, sizes):
     noises = jnp.stack([at_optimum, jnp.mean(r2) * H])
 
     out = {}
-    for name, replace, k in (("with_replacement", True, k_with), ("without_replacement", False, k_without)):
+    for name, replace, found in zip(("with_replacement", "without_replacement"), (True, False), simulated, strict=True):
         share = minibatch_variance(sizes.batch, None if replace else sizes.samples).astype(X.dtype)
         exact, exchanged = (law[r].second[1:] for r in (replace, not replace))
         size = jnp.sqrt(jnp.diagonal(exact, axis1=1, axis2=2))
-        out[name] = entries(simulated(k, independent(replace)), size)
+        out[name] = entries(found, size)
         out[f"{name}_theory"], out[f"{name}_exchanged"] = entries(exact, size), entries(exchanged, size)
         wrong = jax.vmap(lambda noise: frozen(noise, first, H, eta, beta, decay, sizes.steps))(share * noises)
         out[f"{name}_at_optimum"], out[f"{name}_additive"] = (entries(M, size) for M in wrong)
@@ -142,7 +147,7 @@ def one(key, cell, settings, sizes):
         return jnp.sum(V * (spread @ V), 0)
 
     iid = variances(law[False].second)
-    change = variances(simulated(k_epochs, of_epochs)) / iid - 1
+    change = variances(shuffled) / iid - 1
     return {**out, "epochs": change, "epochs_theory": -jnp.ones_like(change), "epochs_more": jnp.ones_like(change)}
 
 

@@ -73,9 +73,8 @@ def trajectory(key, X, y, optimum, eta, beta, sizes: Sizes):
         return (theta, w), theta - optimum[None, :]
 
     start = jnp.tile(optimum[None, :], (sizes.paths, 1))
-    carry, k = (start, jnp.zeros_like(start)), jnp.arange(sizes.burn_in + sizes.steps, dtype=jnp.int32)
-    settled, _ = jax.lax.scan(lambda c, k: (step(c, k)[0], None), carry, k[: sizes.burn_in])
-    return jax.lax.scan(step, settled, k[sizes.burn_in :])[1]
+    steps = jnp.arange(sizes.burn_in + sizes.steps, dtype=jnp.int32)
+    return jax.lax.scan(step, (start, jnp.zeros_like(start)), steps)[1][sizes.burn_in :]
 
 
 def over_origins(statistic, path, at, longest: int):

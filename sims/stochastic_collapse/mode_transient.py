@@ -185,7 +185,7 @@ mode_transient = Experiment(
             },
         ),
         Order(
-            "mean", "the mean is that of the Fokker-Planck law, up to the step size", floor=1e-6,
+            "mean", "the mean is that of the Fokker-Planck law, up to the step size", floor=2e-5,
             **ladder(paths=65_536, kept=64),
             twins={
                 "the lower bound": lower_bound, "no noise": noiseless,

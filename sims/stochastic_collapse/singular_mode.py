@@ -156,10 +156,10 @@ singular_mode = Experiment(
         "eta": Setting(0.02, "learning rate", domain=POSITIVE),
         "paths": Setting(64, "paths of a replicate", domain=whole(1)),
         "burn_in": Setting(40.0, "time before anything is measured", domain=POSITIVE),
-        "window": Setting(400.0, "time over which is averaged", domain=POSITIVE),
+        "window": Setting(200.0, "time over which is averaged", domain=POSITIVE),
     },
     sizes=sizes,
-    simulate=per_cell(one),
+    simulate=per_cell(one, one_by_one=True),
     predict=predict,
     outputs={
         "mean": Output(r"$E[\hat s]$"),

@@ -1,7 +1,7 @@
 """A linear student that learns a teacher of low rank from noisy data by SGD with label noise: soft thresholding.
 
-The data are whitened (X^T X = I) and the student starts on their singular vectors, so that every mode is learned for
-itself, with label noise that is diagonal in the same basis.
+The data are whitened (X^T X = I), the student starts on their singular vectors, and the label noise is diagonal in the
+same basis: every mode is then learned for itself. Label noise of any other kind would couple the modes.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
 """Figures of displacements and minibatches: on the axes are the dataset and the theory."""
 
+import jax
 import numpy as np
 import pytest
 import xarray as xr
@@ -26,7 +27,7 @@ def dataset(experiment, axes, variables, coordinates, settings):
     return data
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def displacements():
     axes = {"alpha": [1.5, 2.5], "beta": [0.0, 0.9], "eta": [0.01, 0.3], "batch": [4.0, 64.0]}
     shape = (2, 2, 2, 2)
@@ -34,8 +35,8 @@ def displacements():
     moved, left = np.empty((*shape, 6)), np.empty((*shape, 6))
     for at in np.ndindex(shape):
         beta, eta, batch = (axes[name][i] for name, i in zip(("beta", "eta", "batch"), at[1:], strict=True))
-        how = (LAGS, spectrum[at[0]], eta, beta, batch)
-        moved[at], left[at] = global_displacement(*how), global_displacement(*how, start=np.full(8, 0.3))
+        law, how = jax.jit(global_displacement), (LAGS, spectrum[at[0]], eta, beta, batch)
+        moved[at], left[at] = law(*how), law(*how, start=np.full(8, 0.3))
     variables = {
         "local": ((), moved[..., 0]),
         "displacement": (("lag",), moved),

@@ -81,7 +81,7 @@ def test_second_moments_and_frozen_noise_against_the_exact_ones_without_noise():
     sizes = samples.Sizes(samples=6, d=2, batch=6, paths=2, steps=5)
     X, y = data = samples.draw(KEY, 6, 2)
     law = minibatch_moments(X, y, 0.3, 0.6, 6, 5, 0.1, None, False)
-    found = samples.second_moments(KEY, data, law.optimum, 0.3, 0.6, 0.1, samples.independent(False), sizes)
+    found = samples.second_moments(KEY, data, law.optimum, 0.3, 0.6, 0.1, (samples.independent(False),), sizes)[0]
     np.testing.assert_allclose(found, law.second[1:], rtol=1e-11)
     frozen = samples.frozen(jnp.zeros((2, 2)), law.second[0], X.T @ X / 6, 0.3, 0.6, 0.1, 5)
     np.testing.assert_allclose(frozen, law.second[1:], rtol=1e-11)

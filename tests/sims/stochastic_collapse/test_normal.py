@@ -33,10 +33,11 @@ def test_a_step_is_eulers_and_its_growths_add_up():
     H, G = system({"system": jnp.array(2.0), "noise": jnp.array(0.7)}, 3)
     n = z = unit(KEY, (5, 3))
     log, dt = jnp.zeros(5), jnp.array(0.05)
-    for k in range(6):
+    euler = jax.jit(step)
+    for k in range(4):
         noise = jax.random.normal(jax.random.fold_in(KEY, k), (5, 2))
         before = n
-        n, growth, martingale, drift = step(n, noise, H, G, dt)
+        n, growth, martingale, drift = euler(n, noise, H, G, dt)
         np.testing.assert_allclose(drift, log_norm_drift(before, H, G), rtol=1e-10, atol=1e-12)
         z = z - dt * z @ H.T + jnp.sqrt(dt) * jnp.einsum("pa,aij,pj->pi", noise, G, z)
         log = log + growth
@@ -116,7 +117,7 @@ def test_the_twin_of_independent_noise_is_its_exponent_in_the_plane():
     parts = np.zeros((2, 2, 2))
     parts[0, 0, 1] = parts[1, 1, 0] = 1.0
     found = independent_noise({"dimension": jnp.array([1.0])}, {}, None)
-    np.testing.assert_allclose(found, top_exponent_2d(np.zeros((2, 2)), parts), rtol=1e-8)
+    np.testing.assert_allclose(found, top_exponent_2d(np.zeros((2, 2)), parts, 128), rtol=1e-6)
 
 
 @pytest.mark.parametrize(("experiment", "time"), [(normal_dimensions, 50), (sign_set, 20)])
