@@ -24,6 +24,7 @@ WORDS = {
     "delta": r"distance $\delta$",
     "strength": "noise of a step",
     "m": r"size $m$",
+    "steps": "steps",
     "lag": "lag",
     "batch": r"batch size $S$",
 }

@@ -9,7 +9,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from sims.engine.experiment import POSITIVE, Bound, Experiment, Order, Output, Parameter, Setting, per_cell, whole
+from sims.engine.experiment import (
+    POSITIVE,
+    Bound,
+    Experiment,
+    Order,
+    Output,
+    Parameter,
+    Setting,
+    per_cell,
+    whole,
+)
 from sims.stochastic_collapse import modes
 from sims.stochastic_collapse.setup import SOURCE
 from sims.stochastic_collapse.singular_mode import label_noise
@@ -42,14 +52,13 @@ def sizes(settings):
     return Sizes(settings["paths"], settings["kept"], *counts)
 
 
-def path_of_means(key, mode, s, eta, zeta, counts):
-    """The last paths, and (mean of s_hat, mean of its square) after each of so many steps more."""
-    means = []
+def path(key, mode, s, eta, zeta, counts):
+    """The last paths, and s_hat of each of them after each of so many steps more."""
+    values = []
     for n, count in enumerate(counts):
         mode = modes.run(jax.random.fold_in(key, n), mode, s, eta, zeta, count)
-        s_hat = modes.value(mode)
-        means.append((jnp.mean(s_hat), jnp.mean(s_hat**2)))
-    return mode, tuple(jnp.stack(moment) for moment in zip(*means, strict=True))
+        values.append(modes.value(mode))
+    return mode, values
 
 
 def independent_means(key, s, eta, zeta, paths, counts):
@@ -67,15 +76,24 @@ def independent_means(key, s, eta, zeta, paths, counts):
     return jnp.stack(means)
 
 
+def from_the_law(values, s_hat, law):
+    """The mean of values of paths that had left a stationary law, of known moments, at s_hat."""
+    first = s_hat - law.first
+    second = s_hat**2 - law.second - 2 * law.first * first
+    return jnp.mean(modes.controlled(modes.controlled(values, first), second))
+
+
 def one(key, cell, settings, sizes):
-    k_early, k_burn_in, k_after, k_independent = jax.random.split(key, 4)
+    k_early, k_burn_in, k_law, k_after, k_independent = jax.random.split(key, 5)
     s, eta, zeta = cell["s"], settings["eta"], label_noise(cell, settings)
-    mode, (mean, _) = path_of_means(
-        k_early, modes.start(START, jnp.zeros_like(s), sizes.paths), s, eta, zeta, sizes.times
-    )
-    mode = jax.tree.map(lambda x: x[: sizes.kept], mode)
-    mode = modes.run(k_burn_in, mode, s, eta, zeta, sizes.burn_in)
-    _, (after, after_second) = path_of_means(k_after, mode, s, eta**2, zeta, sizes.after)
+    mode = modes.start(START, jnp.zeros_like(s), sizes.paths)
+    mode, values = path(k_early, mode, s, eta, zeta, sizes.times)
+    mean = jnp.stack([jnp.mean(s_hat) for s_hat in values])
+    mode = modes.run(k_burn_in, jax.tree.map(lambda x: x[: sizes.kept], mode), s, eta, zeta, sizes.burn_in)
+    # The moments of the law, measured over a time as long, serve as controls.
+    mode, law = modes.averaged(k_law, mode, s, eta, zeta, sizes.burn_in)
+    _, later = path(k_after, mode, s, eta**2, zeta, sizes.after)
+    s_hat = modes.value(mode)
 
     times, early = whole_steps(EARLY, eta), mean[: len(EARLY)]
     bound = mode_mean_bound(times, s, eta, zeta, START)
@@ -86,8 +104,8 @@ def one(key, cell, settings, sizes):
         "shortfall": jnp.maximum(bound - early, 0.0),
         "below_the_noiseless": jnp.maximum(noiseless - early, 0.0),
         "above_the_noiseless": jnp.maximum(early - noiseless, 0.0),
-        "after_drop": after,
-        "after_drop_second": after_second,
+        "after_drop": jnp.stack([from_the_law(v, s_hat, law) for v in later]),
+        "after_drop_second": jnp.stack([from_the_law(v**2, s_hat, law) for v in later]),
     }
 
 
@@ -163,8 +181,8 @@ mode_transient = Experiment(
     settings={
         "eta": Setting(1 / 20, "learning rate; after the drop its square", domain=POSITIVE),
         "paths": Setting(32_768, "paths of a replicate", domain=whole(1)),
-        "kept": Setting(8192, "of them, those followed until after the drop", domain=whole(1)),
-        "burn_in": Setting(20.0, "time before the drop", domain=POSITIVE),
+        "kept": Setting(4096, "of them, those followed until after the drop, an even number", domain=modes.EVEN),
+        "burn_in": Setting(20.0, "half the time before the drop", domain=POSITIVE),
     },
     sizes=sizes,
     simulate=per_cell(one, one_by_one=True),
@@ -194,7 +212,7 @@ mode_transient = Experiment(
         ),
         Order(
             "after_drop", "after a drop to eta^2 a mode grows from its Gamma law",
-            **ladder(paths=8192, kept=8192),
+            **ladder(paths=4096, kept=4096),
             twins={"from twice the threshold": from_twice_the_threshold, "at half the rate": at_half_the_rate},
         ),
     ),

@@ -12,7 +12,6 @@ import numpy as np
 from sims.engine.experiment import (
     NONNEGATIVE,
     POSITIVE,
-    Domain,
     Experiment,
     Order,
     Output,
@@ -20,10 +19,10 @@ from sims.engine.experiment import (
     Setting,
     whole,
 )
+from sims.stochastic_collapse import modes
 from sims.stochastic_collapse.setup import SOURCE
 from theory.stochastic_collapse import teacher_student_risk
 
-EVEN = Domain("an even number, 2 or more", lambda x: (x >= 2) & (x % 2 == 0))
 ENDS = ("weakest", "strongest")  # of the teacher's modes
 AVERAGED = {"risk": False, "averaged_risk": True}
 
@@ -65,7 +64,9 @@ def simulate(key, cells, settings, sizes):
     def cell(tau):
         first = jnp.maximum(singular - tau, 0.0)
         moments = {"risk": jnp.maximum(singular**2 - tau**2, 0.0), "averaged_risk": first**2}
-        return {name: controlled(losses(first, m, overlap, teacher), control) for name, m in moments.items()}
+        return {
+            name: jnp.mean(modes.controlled(losses(first, m, overlap, teacher), control)) for name, m in moments.items()
+        }
 
     return jax.lax.map(cell, cells["tau"])
 
@@ -73,14 +74,6 @@ def simulate(key, cells, settings, sizes):
 def losses(first, second, overlap, teacher):
     """Squared distances to the teacher, of modes of given moments (draws, m)."""
     return jnp.sum(second - 2 * first * overlap, axis=-1) + jnp.sum(teacher**2)
-
-
-def controlled(loss, control):
-    """The mean of a loss less its part along a control of mean zero; each half of the draws takes the other's slope."""
-    loss, control = loss.reshape(2, -1), control.reshape(2, -1)
-    centred = loss - jnp.mean(loss, axis=1, keepdims=True)
-    slope = jnp.sum(centred * control, axis=1, keepdims=True) / jnp.sum(control**2, axis=1, keepdims=True)
-    return jnp.mean(loss - slope[::-1] * control)
 
 
 def formula(averaged: bool, **options):
@@ -141,7 +134,7 @@ risk = Experiment(
     settings={
         "m": Setting(64, "dimension", domain=whole(2)),
         "rank": Setting(5, "rank of the teacher", domain=whole(1)),
-        "draws": Setting(8, "data sets of a replicate, an even number", domain=EVEN),
+        "draws": Setting(8, "data sets of a replicate, an even number", domain=modes.EVEN),
     },
     sizes=sizes,
     simulate=simulate,

@@ -44,34 +44,16 @@ def label_noise(cells, settings):
 
 def one(key, cell, settings, sizes):
     k_burn_in, k_window, k_independent = jax.random.split(key, 3)
-    s, c, eta = cell["s"], cell["temperature"], settings["eta"]
-    zeta = label_noise(cell, settings)
+    s, eta, zeta = cell["s"], settings["eta"], label_noise(cell, settings)
     first = modes.run(k_burn_in, modes.start(s, cell["imbalance"], sizes.paths), s, eta, zeta, sizes.burn_in)
 
-    def body(k, carry):
-        mode, totals = carry
-        noise = jax.random.normal(jax.random.fold_in(k_window, k), (sizes.paths,))
-        s_hat = modes.value(mode)
-        # What a step adds by its own noise is known and of mean zero: without it few paths are enough.
-        push, heat = zeta * noise, c / 2 * (noise**2 - 1)
-        measures = (
-            s_hat + push + heat,
-            s_hat**2 + s_hat * (push - heat) + (s + c / 2) * (push + heat),
-            2 * heat,
-        )
-        return modes.step(mode, noise, s, eta, zeta), tuple(
-            t + jnp.mean(m) for t, m in zip(totals, measures, strict=True)
-        )
-
-    zero = jnp.zeros_like(s)
-    last, totals = jax.lax.fori_loop(0, sizes.measured, body, (first, (zero, zero, zero)))
-    mean, second, heat = (t / sizes.measured for t in totals)
-    fall = jnp.mean(last.difference - first.difference) / (eta * sizes.measured) + heat
+    last, window = modes.averaged(k_window, first, s, eta, zeta, sizes.measured)
+    fall = jnp.mean(last.difference - first.difference) / (eta * sizes.measured) + window.heat
     other, other_second = independent(k_independent, cell, settings, sizes)
     return {
-        "mean": mean,
-        "second": second,
-        "mean_discrete": mean,
+        "mean": window.first,
+        "second": window.second,
+        "mean_discrete": window.first,
         "imbalance_rate": fall,
         "independent_mean": other,
         "independent_second": other_second,
