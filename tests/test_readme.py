@@ -31,6 +31,7 @@ def test_the_transformer_example_runs(capsys):
     assert "unit_variance sigma_w = 1.8247" in capsys.readouterr().out
 
 
+@pytest.mark.thorough
 def test_the_balance_example_runs(capsys):
     example = next(b for b in re.findall(r"```python\n(.*?)```", README, re.S) if "balance_report" in b)
     exec(compile(example, "README.md", "exec"), {})
@@ -57,6 +58,7 @@ def test_the_collapse_example_runs(capsys):
     assert "low=Array(0.19373543" in out
 
 
+@pytest.mark.thorough
 def test_the_example_of_sgd_after_convergence_runs(capsys):
     example = next(b for b in re.findall(r"```python\n(.*?)```", README, re.S) if "global_displacement" in b)
     exec(compile(example, "README.md", "exec"), {})

@@ -76,6 +76,7 @@ def false_alarms(kind, trials, seed):
 KINDS = ["independent", "correlated", "skewed", "skewed and correlated", "one chi-square"]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("kind", KINDS)
 def test_false_alarms_are_at_the_nominal_level(kind, monkeypatch):
     monkeypatch.setattr(agreement, "LEVEL", 0.01)

@@ -63,6 +63,7 @@ def test_the_maps_hold_what_was_measured_and_the_lines_of_the_chain(diagram, dra
             np.testing.assert_allclose(line.get_ydata(), exact)
 
 
+@pytest.mark.thorough
 def test_exponents_and_variances_are_those_of_the_draws_and_of_the_theory(diagram, drawn):
     exponents, variances = drawn.axes[2:4]
     at = int(np.argmin(np.abs(np.log(E / 0.14))))

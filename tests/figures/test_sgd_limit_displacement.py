@@ -52,6 +52,7 @@ def markers(axis):
     return [container[0].get_xydata() for container in axis.containers]
 
 
+@pytest.mark.thorough
 def test_displacements_are_drawn_on_their_theory(displacements):
     axes = FIGURES["displacement"]["figure"](displacements).axes
     for axis, name, cell in ((axes[0], "displacement", (0, 1, 1, 0)), (axes[2], "from_start", (0, 1, 1, 0))):
@@ -64,6 +65,7 @@ def test_displacements_are_drawn_on_their_theory(displacements):
     assert len(axes[1].containers) == 4
 
 
+@pytest.mark.thorough
 def test_exponents_from_a_checkpoint(displacements):
     axis = FIGURES["displacement"]["exponents"](displacements).axes[1]
     left = displacements["from_start"].values[0, :, :, 0, 0]
@@ -94,6 +96,7 @@ def test_the_law_of_the_network_goes_through_its_reference_point():
         assert any(np.allclose(line.get_ydata()[[0, -1]], ends) for line in axis.lines if len(line.get_xdata()) == 100)
 
 
+@pytest.mark.thorough
 def test_streaming_and_stability():
     axes = {"effective_rate": [0.2, 0.6], "beta": [0.0, 0.5], "batch": [4.0, 16.0]}
     rate, beta, batch = np.meshgrid(*axes.values(), indexing="ij")

@@ -115,6 +115,7 @@ DATA = {
 CASES = [(name, stem) for name in DATA for stem in FIGURES[name] if stem != "convergence"]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("name", "stem"), CASES)
 def test_every_panel_is_drawn_labelled_and_readable(name, stem):
     figure = FIGURES[name][stem](DATA[name]())
@@ -155,6 +156,7 @@ def test_the_maps_hold_theory_simulation_and_their_difference(row, name):
     assert theory.cmap(theory.norm(0.0))[:3] == pytest.approx((0.966, 0.966, 0.966), abs=0.01)
 
 
+@pytest.mark.thorough
 def test_the_black_line_is_the_critical_line():
     axis = FIGURES["phase_diagram"]["figure"](phase_data()).axes[0]
     (contour,) = [c for c in axis.collections if not isinstance(c, QuadMesh) and len(c.get_paths())]

@@ -46,6 +46,7 @@ def phases():
     return data
 
 
+@pytest.mark.thorough
 def test_cells_have_the_colours_of_their_phases_and_the_plane_the_measured_exponents(phases):
     axes = FIGURES["phase_diagram"]["figure"](phases).axes
     mesh = next(c for c in axes[0].collections if isinstance(c, QuadMesh))
@@ -73,6 +74,7 @@ def test_a_map_needs_two_axes_and_one_curvature_is_enough(phases):
     assert draw(phases.isel(K=0)) is not None
 
 
+@pytest.mark.thorough
 def test_exponents_are_drawn_with_their_theory_and_the_window():
     eta, h, batch = np.array([0.3, 1.0, 2.0]), np.array([-0.3, 0.5]), np.array([1.0, 2.0])
     cells = np.meshgrid(eta, h, batch, indexing="ij")

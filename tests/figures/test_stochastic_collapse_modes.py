@@ -66,6 +66,7 @@ def test_a_student_needs_several_label_noises(student):
     assert FIGURES["teacher_student"]["figure"](student.isel(zeta=0)) is None
 
 
+@pytest.mark.thorough
 def test_risks_are_drawn_with_their_least():
     tau, teacher = np.array([0.0, 0.4, 0.8, 1.2]), np.linspace(0.6, 1.0, 3)
     random = np.random.default_rng(0)

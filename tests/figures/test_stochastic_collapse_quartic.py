@@ -35,6 +35,7 @@ def dataset():
     return data
 
 
+@pytest.mark.thorough
 def test_paths_and_curves_are_those_of_the_dataset_and_the_theory(dataset):
     axes = quartic(dataset).axes
     for axis, cell in zip(axes[:3], (1, 2, 3), strict=True):
@@ -62,6 +63,7 @@ def test_a_phase_without_cells_says_so_and_one_noise_is_no_sweep(dataset):
     assert quartic(dataset.isel(zeta=0)) is None
 
 
+@pytest.mark.thorough
 def test_passages_are_drawn_over_their_double_integral():
     draws = np.random.default_rng(0).uniform(2, 3, (3, 4))
     data = xr.Dataset(

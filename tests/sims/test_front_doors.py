@@ -132,6 +132,7 @@ def test_device_count_changes_no_draw(tmp_path):
         xr.testing.assert_allclose(results[0].drop_attrs(), other.drop_attrs(), rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.thorough
 @pytest.mark.xdist_group("devices")
 def test_single_precision_agrees_too(tmp_path):
     done = command(
@@ -144,6 +145,7 @@ def test_single_precision_agrees_too(tmp_path):
     assert dataset.attrs["precision"] == 32
 
 
+@pytest.mark.thorough
 @pytest.mark.xdist_group("processes")
 def test_two_processes_share_the_work(tmp_path):
     with socket.socket() as probe:

@@ -167,6 +167,7 @@ def test_the_released_norm_is_rejected_and_the_right_distance_is_monotone():
         assert abs(released - S[which, 10]) > 0.05
 
 
+@pytest.mark.thorough
 def test_float32_and_gradients():
     tau, delta = np.logspace(-1, 0.3, 5)[:, None], np.array([-1.0, -1e-6, 0.0, 0.3, 1.0])[None, :]
     t = np.array([0.01, 3.0, np.inf])[:, None, None]

@@ -389,6 +389,7 @@ def test_a_loss_that_is_a_sum_over_samples_is_refused(relu):
 # ---- the example
 
 
+@pytest.mark.thorough
 def test_the_example_s_upstream_network_changes_its_activation_patterns_faster():
     results = compare(steps=30)
     (before, slow), (after, fast) = results.values()

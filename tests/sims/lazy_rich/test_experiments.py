@@ -88,6 +88,7 @@ def test_the_first_time_lies_between_two_steps():
     assert np.isnan(first_time(fallen, 0.145, begin, falling, jnp.asarray(0.1), cell, 1))
 
 
+@pytest.mark.thorough
 def test_a_mirrored_student_starts_at_zero_and_measures_count_inputs():
     task, student = relu.draw(jax.random.key(2), 30, 10, 5, 8)
     small = relu.scaled(student, 0.5, 0.3, {"eta_a": 1.0, "eta_w": 1.0})
@@ -105,6 +106,7 @@ def test_a_mirrored_student_starts_at_zero_and_measures_count_inputs():
     np.testing.assert_allclose(relu.kernel(small, task.X, 0.6, 1.3), by_hand, rtol=1e-12, atol=1e-14)
 
 
+@pytest.mark.thorough
 def test_early_neurons_lie_across_their_drive_and_stay_on():
     sizes = Sizes(pairs=20, d=5, m=4)
     X, y, xi, directions = draw(jax.random.key(3), sizes)

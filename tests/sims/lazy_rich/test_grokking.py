@@ -179,6 +179,7 @@ def test_a_network_that_diverges_is_a_failure(tmp_path):
         np.testing.assert_array_equal(np.isnan(dataset[name]), dataset["status"] == 2)
 
 
+@pytest.mark.thorough
 def test_a_smoke_run_groks_sooner_upstream(tmp_path):
     dataset, _ = run(configure(grokking, "smoke"), tmp_path, progress=False)
     assert (dataset["status"] == 0).all()

@@ -137,6 +137,7 @@ def test_sharpness_is_the_largest_eigenvalue_of_the_dense_hessian(network, input
     assert float(measured) == pytest.approx(values[-1], rel=1e-6)
 
 
+@pytest.mark.thorough
 def test_training_takes_the_learning_rate_and_the_steps_that_it_says():
     numbers = traced({"rate": 0.7, "iterations": 300, "steps": 30})
     measured = jax.jit(simulate, static_argnums=3)(KEY, {"alpha": jnp.array([0.3, 2.0])}, numbers, SIZES)
@@ -175,6 +176,7 @@ def test_a_step_is_a_plain_gradient_step(network, inputs):
         np.testing.assert_allclose(now, then, rtol=1e-13, atol=1e-15)
 
 
+@pytest.mark.thorough
 def test_the_flow_conserves_the_imbalance_of_the_outer_layers(inputs):
     deep = draw_network(KEY, SIZES._replace(grammar=Grammar(3, 3, 2, 2, 3)))
     X = jax.nn.one_hot(jax.random.randint(KEY, (9, 8), 0, 3), 3, dtype=float)
@@ -221,6 +223,7 @@ def test_a_network_that_diverges_is_a_failure(tmp_path):
     assert all(np.isnan(dataset[name]).all() for name in hierarchy.outputs)
 
 
+@pytest.mark.thorough
 def test_a_smoke_run_learns(tmp_path):
     dataset, _ = run(configure(hierarchy, "smoke"), tmp_path, progress=False)
     assert (dataset["status"] == 0).all()

@@ -69,6 +69,7 @@ def test_all_declared_symmetries_are_found_and_no_others(name):
     assert len(found) == len(audited(name))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", models(at_once=("mlp_relu2", "cnn_train_epsilon")))
 def test_float32_finds_the_same_classes(name):
     found = {wired(family): family.status for family in audited(name, np.float32)}
@@ -78,6 +79,7 @@ def test_float32_finds_the_same_classes(name):
     assert "undecided" not in found.values()  # measured; it would be no error
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", models())
 def test_residuals_of_exact_families_are_rounding_and_the_gap_is_wide(name):
     for family in audited(name):
@@ -93,6 +95,7 @@ def test_residuals_of_exact_families_are_rounding_and_the_gap_is_wide(name):
             assert evidence["singular_value"] < (1e-14 if family.status == "exact" else 1e-4)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "name",
     [
@@ -115,6 +118,7 @@ def point(params, seed):
     return jax.tree.map(lambda x: np.asarray(x) * np.exp(0.3 * rng.standard_normal(x.shape)), params)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", models(at_once=("mlp_relu2", "mlp_linear", "cnn_train_epsilon", "modern_qk_norm")))
 def test_the_families_transform_elsewhere_too(name):
     _, params, make_batches = build(name)
@@ -152,6 +156,7 @@ CONTROLS = {
 }
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("control", CONTROLS)
 def test_controls_break_the_constraints_and_are_not_found(control):
     name, family = CONTROLS[control]
@@ -166,6 +171,7 @@ def test_controls_break_the_constraints_and_are_not_found(control):
     assert wired(family) not in {wired(found) for found in audited(name)}
 
 
+@pytest.mark.thorough
 def test_the_residual_of_the_library_agrees_with_the_evidence():
     loss, params, make_batches = build("mlp_relu")
     measured = jax.jit(constraint_residual, static_argnums=(0, 3))

@@ -18,6 +18,7 @@ def of_my_own():
     return loss, {"w": jnp.array([1.0, 2.0, 0.5])}, list(jnp.sin(grid))
 
 
+@pytest.mark.thorough
 def test_it_audits_a_function_and_writes_report_and_figure(tmp_path, capsys):
     options = ["--optimizer", "decoupled decay", "--declared", "heavy ball", "--learning_rate", "0.01"]
     assert main(["--model", f"{__name__}:of_my_own", *options, "--out", str(tmp_path)]) == 0

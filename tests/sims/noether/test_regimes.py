@@ -30,6 +30,7 @@ def test_the_loss_of_softmax_regression_cannot_see_a_shift():
     np.testing.assert_allclose(softmax.loss(shifted, (x[0], y[0])), value, rtol=1e-12)
 
 
+@pytest.mark.thorough
 def test_one_compilation_holds_every_optimizer():
     cell, settings = {"weight_decay": 0.01}, {"learning_rate": 0.05, "momentum": 0.9}
     params, gradient = jnp.array([1.0, -2.0]), jnp.array([0.3, 0.1])

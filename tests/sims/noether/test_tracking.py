@@ -45,6 +45,7 @@ def run(name):
     return params, data, end, losses, tracks
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_tracks_are_the_charges_of_a_plain_loop(name):
     params, data, end, losses, tracks = run(name)
@@ -114,6 +115,7 @@ def test_a_transformer_keeps_to_the_law_for_300_minibatch_steps(name):
             assert losses[-20:].mean() < 0.5 * losses[0]
 
 
+@pytest.mark.thorough
 def test_networks_read_digits():
     images = digits()
     assert images.pixels.shape == (1797, 8, 8)

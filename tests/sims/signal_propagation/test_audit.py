@@ -195,6 +195,7 @@ def test_exponents_of_another_network_are_rejected(gains, name):
     assert name == "critical" or not agrees(angle, float(angle_exponent(post)))
 
 
+@pytest.mark.thorough
 def test_a_causal_network_follows_the_gram_map(monkeypatch):
     monkeypatch.setattr(module, "critical_initialization", lambda config: CriticalInitialization((), {}))
     causal = replace(SCALES, causal=True, sigma_A=0.3, alpha_A=0.7)

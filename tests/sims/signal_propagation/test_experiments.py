@@ -16,6 +16,7 @@ from theory.signal_propagation import TransformerConfig
 N = 4
 
 
+@pytest.mark.thorough
 def test_attention_at_infinite_width_is_the_mean_of_wide_networks():
     config = TransformerConfig(n=N, alpha_A=0.9, alpha_M=0.0, sigma_A=2.0).broadcast()[0]
     C = 0.7 * jnp.eye(N) + 0.3

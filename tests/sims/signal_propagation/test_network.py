@@ -124,6 +124,7 @@ def test_moments_are_those_of_all_pairs():
     assert float(found.collective(N)) == pytest.approx(q + (N - 1) * p, rel=1e-12)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", SHAPES)
 def test_gradients_at_every_block_are_those_of_explicit_perturbations(name):
     shape, cells = SHAPES[name], 2

@@ -110,6 +110,7 @@ def by_hand(model, tokens, labels, alpha):
     return jnp.mean(jax.vmap(loss_of)(tokens, labels))
 
 
+@pytest.mark.thorough
 def test_steps_of_training_are_those_of_adam_by_hand(config, model):
     key, rate, sizes = jax.random.key(6), 0.01, SIZES._replace(batch=2, steps=2)
     plain = unscaled(config, SHAPE)
@@ -154,6 +155,7 @@ def final_losses():
     return losses
 
 
+@pytest.mark.thorough
 def test_training_teaches_what_an_untrained_network_does_not_know(final_losses):
     cells = [0.4, 0.5, 0.6], [2.0, 2.0, 2.0]
     # Logits of unit variance cost about half a nat more than none.

@@ -48,6 +48,7 @@ def test_units_that_vanished_or_merged_are_counted_once():
     np.testing.assert_allclose(counts(with_units(theta)), [1 / 6, 1 / 6])
 
 
+@pytest.mark.thorough
 def test_training_is_heavy_ball_on_the_minibatches():
     params, data, sampling = initial(KEY, 4), samples(), Sampling(8)
     found = train(params, data, HeavyBall(0.1, 0.7, 0.02), sampling, KEY, 6)
@@ -59,6 +60,7 @@ def test_training_is_heavy_ball_on_the_minibatches():
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-14), found, expected)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("kept", [Vanishing(AXES, 1), Duplicates(AXES, 0, 2)])
 def test_both_sets_are_invariant(kept):
     few = jax.tree.map(lambda x: x[:10], samples())

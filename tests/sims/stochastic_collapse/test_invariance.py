@@ -73,6 +73,7 @@ def sets(params):
     }
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", ["unit", "pair", "symmetry", "equations"])
 def test_a_set_is_affine_and_its_coordinates_orthonormal(params, name):
     A = sets(params)[name]
@@ -98,6 +99,7 @@ def test_three_ways_to_say_the_same_set(params):
     np.testing.assert_allclose(points, np.tile(points[0], (3, 1)), atol=1e-14)
 
 
+@pytest.mark.thorough
 def test_tanh_keeps_a_vanished_unit_and_a_sigmoid_does_not(params, data):
     unit, pair = (sets(params)[name] for name in ("unit", "pair"))
     for loss, A, holds in (

@@ -111,6 +111,7 @@ def test_measured_exponents_are_the_closed_ones_within_their_standard_errors(see
             assert abs(found[prefix + name] - getattr(exact, name)) < 5 * 1.2 / count**0.5
 
 
+@pytest.mark.thorough
 def test_the_twin_of_independent_noise_is_its_exponent_in_the_plane():
     C, square = 0.6, 1.3
     parts = np.zeros((2, 2, 2))

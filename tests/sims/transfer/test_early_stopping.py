@@ -20,6 +20,7 @@ def a_task(key, n, theta=0.7, sigma=0.3):
     return data, regression(data, jnp.asarray(float(n)), theta, sigma, jnp.asarray(1.0))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("n", [7, 12, 18])
 @pytest.mark.parametrize("width", [None, 0, 3])
 def test_trajectory_is_plain_gradient_descent_on_the_samples(n, width):
@@ -52,6 +53,7 @@ def test_flow_is_the_limit_of_descent():
     np.testing.assert_allclose(fine, coarse, atol=2e-3)
 
 
+@pytest.mark.thorough
 def test_the_part_that_is_subtracted_has_mean_zero_and_carries_most_of_the_variance():
     cells = {"sigma": jnp.array([0.3])}
     times = jnp.array([0.2, 2.0])

@@ -13,6 +13,7 @@ from sims.transfer.head_start import head_start
 from theory.transfer import fine_tuning_head_endpoint, fine_tuning_risk
 
 
+@pytest.mark.thorough
 def test_the_plain_loss_has_the_end_points_of_its_own_samples(tmp_path):
     wish = {"protocol": "plain", "gamma": [0.25], "theta": [0.7, 1.4], "flow_steps": 12000, "d": 32, "replicates": 4}
     job = configure(head_start, "smoke", {**wish, "sigma": [0.5], "feature_scale": [1.0]})

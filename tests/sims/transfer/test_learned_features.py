@@ -13,6 +13,7 @@ def draws(folder, **wish):
     return run(configure(learned_features, "smoke", wish), folder, progress=False)[0]
 
 
+@pytest.mark.thorough
 def test_an_overwhelming_ridge_learns_nothing(tmp_path):
     dataset = draws(tmp_path, relative_ridge=[1e9])
     for start in ("learned_features_risk", "isotropic_tail_risk"):
@@ -29,6 +30,7 @@ def test_both_starts_end_in_one_feature_as_the_tail_vanishes(tmp_path):
     np.testing.assert_allclose(infinite, np.sin(0.7) ** 2, rtol=1e-2)
 
 
+@pytest.mark.thorough
 def test_without_noise_and_ridge_enough_samples_learn_the_target(tmp_path):
     dataset = draws(tmp_path, gamma=[1.5], sigma=[0.0], relative_ridge=[1e-9])
     assert np.abs(dataset["isotropic_tail_risk"]).max() < 1e-9

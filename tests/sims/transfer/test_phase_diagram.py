@@ -181,6 +181,7 @@ def test_scratch_training_from_small_weights_is_min_norm_to_first_order(problem)
     assert slope == pytest.approx(1, abs=0.1)
 
 
+@pytest.mark.thorough
 def test_a_fixed_budget_of_steps_shows_transfer_that_the_limit_does_not_have(tmp_path):
     """The paper's finite time, t = 50, at n = d: the early-stopped risks differ where the end points do not."""
     theta = math.pi / 8

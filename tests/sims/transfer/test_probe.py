@@ -24,6 +24,7 @@ def test_an_overwhelming_ridge_learns_nothing(tmp_path):
     np.testing.assert_allclose(dataset["linear_transfer_risk"], 1.3**2, rtol=1e-6)
 
 
+@pytest.mark.thorough
 def test_the_dimension_does_not_matter_only_the_angle_does(tmp_path):
     wish = {"theta": [1.0], "sigma": [0.5], "ridge": [0.3], "replicates": 20, "draws": 200}
     means = [draws(tmp_path / str(d), d=d, **wish)["linear_transfer_risk"].mean("replicate") for d in (2, 40)]

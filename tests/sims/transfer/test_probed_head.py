@@ -2,12 +2,14 @@
 
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from sims.engine.experiment import configure
 from sims.engine.run import run
 from sims.transfer.probed_head import predict, probed_head
 
 
+@pytest.mark.thorough
 def test_without_noise_the_source_itself_is_kept(tmp_path):
     wish = {"d": 30, "gamma": [0.5], "feature_scale": [1.0], "theta": [0.0], "sigma": [0.0], "replicates": 2}
     dataset, _ = run(configure(probed_head, "smoke", wish), tmp_path, progress=False)

@@ -86,6 +86,7 @@ def test_the_best_head_has_the_floor_as_its_risk(network, target):
     assert float(risk) == pytest.approx(float(relu_floor(*target, network[0])), rel=1e-8)
 
 
+@pytest.mark.thorough
 def test_predicted_risk_of_the_probe_ends_at_the_floor(network, target):
     floor = relu_floor(*target, network[0])
     risks = probe_risk(target, network[0], floor, jnp.array([20.0, 1e3, 1e9]), 1e-9)

@@ -1,6 +1,7 @@
 """Weight decay: what happens where the ridge path does not reach."""
 
 import numpy as np
+import pytest
 
 from sims.engine.experiment import configure
 from sims.engine.run import run
@@ -23,6 +24,7 @@ def test_too_few_steps_are_a_failure_on_record(tmp_path):
     assert (draws(tmp_path, steps=10)["status"] == 1).all()
 
 
+@pytest.mark.thorough
 def test_the_end_does_not_depend_on_the_width(tmp_path):
     ends = [draws(tmp_path / str(width), width=width)["norm"] for width in (1, 5)]
     np.testing.assert_allclose(ends[0], ends[1], rtol=1e-6)
