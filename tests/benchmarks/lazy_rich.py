@@ -4,7 +4,6 @@
 """
 
 import sys
-import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
@@ -15,7 +14,7 @@ prepare_environment()
 
 import jax
 import jax.numpy as jnp
-import numpy as np
+from timing import cpu_ms
 
 from sims.descent import gradient_descent
 from sims.lazy_rich.relu import Student, draw, mean_squares, outputs, scaled
@@ -24,17 +23,6 @@ from theory.lazy_rich import kernel_distance_at, params_from_beta, relu_populati
 
 jax.config.update("jax_enable_x64", True)
 STEPS = 100
-
-
-def cpu_ms(function, *arguments, repeats=7):
-    function = jax.jit(function)
-    jax.block_until_ready(function(*arguments))
-    times = []
-    for _ in range(repeats):
-        start = time.process_time()
-        jax.block_until_ready(function(*arguments))
-        times.append(time.process_time() - start)
-    return 1e3 * float(np.median(times))
 
 
 def main(n=1000, d=100, m=50):

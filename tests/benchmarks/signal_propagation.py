@@ -4,7 +4,6 @@
 """
 
 import sys
-import time
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
@@ -15,24 +14,13 @@ prepare_environment()
 
 import jax
 import jax.numpy as jnp
-import numpy as np
+from timing import cpu_ms
 
 from sims.signal_propagation.network import Shape, block, draw_weights, layer_keys
 from theory.signal_propagation import TransformerConfig
 
 jax.config.update("jax_enable_x64", True)
 jax.config.update("jax_default_matmul_precision", "highest")
-
-
-def cpu_ms(function, *arguments, repeats=7):
-    function = jax.jit(function)
-    jax.block_until_ready(function(*arguments))
-    times = []
-    for _ in range(repeats):
-        start = time.process_time()
-        jax.block_until_ready(function(*arguments))
-        times.append(time.process_time() - start)
-    return 1e3 * float(np.median(times))
 
 
 def main(d=128, cells=32, n=16):
