@@ -57,6 +57,7 @@ def test_paths_and_curves_are_those_of_the_dataset_and_the_theory(dataset):
     ]
 
 
+@pytest.mark.thorough
 def test_a_phase_without_cells_says_so_and_one_noise_is_no_sweep(dataset):
     axes = quartic(dataset.isel(zeta=[0, 3])).axes
     assert axes[1].texts[0].get_text() == "no cell in this phase"

@@ -66,6 +66,7 @@ def test_no_residual_no_force():
     assert not np.any(sign_set_hessian(np.ones(3), np.zeros(2)))
 
 
+@pytest.mark.thorough
 def test_many_samples_at_once_and_in_single_precision():
     rng = np.random.default_rng(0)
     x, r, a, slope, curvature = (rng.normal(size=shape) for shape in ((5, 4), (5, 2), 2, (3, 1), 5))

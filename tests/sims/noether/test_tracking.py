@@ -68,6 +68,7 @@ def test_tracks_are_the_charges_of_a_plain_loop(name):
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(end))
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_only_adam_leaves_the_law(name):
     params, _, _, _, tracks = run(name)

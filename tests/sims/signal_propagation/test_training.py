@@ -163,6 +163,7 @@ def test_training_teaches_what_an_untrained_network_does_not_know(final_losses):
     assert (final_losses(*cells, 2e-2) < 1.2).all()
 
 
+@pytest.mark.thorough
 def test_cells_share_their_numbers_and_do_not_touch_each_other(final_losses):
     three = final_losses([0.5, 0.9, 0.5], [2.0, 3.0, 2.0], 1e-3)
     assert three[0] == three[2] != three[1]

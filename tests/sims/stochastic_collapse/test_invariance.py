@@ -132,6 +132,7 @@ def test_a_set_that_only_the_mean_gradient_keeps_is_refused(data):
     assert not found.holds
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", ["unit", "pair"])
 def test_normal_hessians_are_those_of_the_theory(params, data, name):
     A = sets(params)[name]

@@ -113,6 +113,7 @@ def test_in_one_dimension_the_exponent_is_exact_at_any_learning_rate():
         assert abs(found.mean() + 0.5) > 5 * found.std(ddof=1) / 12**0.5
 
 
+@pytest.mark.thorough
 def test_the_twin_of_independent_noise_is_its_exponent_in_the_plane():
     parts = np.zeros((2, 2, 2))
     parts[0, 0, 1] = parts[1, 1, 0] = 1.0

@@ -21,6 +21,7 @@ def test_an_overwhelming_ridge_learns_nothing(tmp_path):
         np.testing.assert_allclose(dataset[f"{start}_theory"], 1.0, rtol=1e-5)
 
 
+@pytest.mark.thorough
 def test_both_starts_end_in_one_feature_as_the_tail_vanishes(tmp_path):
     # The ridge is far above the tail and far below the feature.
     dataset = draws(tmp_path, tail=1e-3, relative_ridge=[1e3])
