@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -23,7 +24,7 @@ from sims.stochastic_collapse.lyapunov import norm
 ROUNDING = 1e3  # machine epsilons
 
 
-class InvariantSet:
+class InvariantSet(ABC):
     r"""An affine set A of parameters, :math:`\theta = \theta_A + N z` with :math:`\theta_A \in A` and z = 0 on A.
 
     `normal(params)` gives the coordinates z across A, `lift(z, params)` the perturbation N z, a pytree like params. The
@@ -31,11 +32,13 @@ class InvariantSet:
     coordinates.
     """
 
+    @abstractmethod
     def normal(self, params: Any) -> Float[Array, " k"]:
-        raise NotImplementedError
+        """The coordinates across A; zero on A."""
 
+    @abstractmethod
     def lift(self, z: Float[Array, " k"], params: Any) -> Any:
-        raise NotImplementedError
+        """The perturbation of the parameters that has these coordinates."""
 
     def within(self, z: Float[Array, " k"], params: Any) -> Float[Array, " k"]:
         """The coordinates without what lies along A, which rounding adds."""
