@@ -80,6 +80,24 @@ def number(**named: ArrayLike) -> None:
             raise ValueError(f"`{name}` must be a number, but got shape {np.shape(value)}.")
 
 
+def positive_semidefinite(**named: ArrayLike) -> None:
+    """Requirement that each argument is a symmetric square matrix without negative eigenvalues, up to rounding."""
+    for name, value in named.items():
+        shape = np.shape(value)
+        if len(shape) != 2 or shape[0] != shape[1] or not shape[0]:
+            raise ValueError(f"`{name}` must be a square matrix, but got shape {shape}.")
+        if traced(value):
+            continue
+        matrix = np.asarray(value)
+        finite(**{name: matrix})
+        rounding = 100 * len(matrix) * np.finfo(np.result_type(matrix, np.float32)).eps * np.abs(matrix).max()
+        skew = np.abs(matrix - matrix.T).max()
+        if skew > rounding:
+            raise ValueError(f"`{name}` must be symmetric, but differs from its transpose by {skew:.6g}.")
+        least = np.linalg.eigvalsh(matrix).min()
+        require(least >= -rounding, name, "without negative eigenvalues", least)
+
+
 def depth_of_network(depth: ArrayLike) -> None:
     """Requirement that `depth` counts layers: 1, 2, 3, ..., or infinity."""
     _require_each(
