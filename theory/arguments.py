@@ -80,8 +80,8 @@ def number(**named: ArrayLike) -> None:
             raise ValueError(f"`{name}` must be a number, but got shape {np.shape(value)}.")
 
 
-def positive_semidefinite(**named: ArrayLike) -> None:
-    """Requirement that each argument is a symmetric square matrix without negative eigenvalues, up to rounding."""
+def symmetric(**named: ArrayLike) -> None:
+    """Requirement that each argument is a symmetric square matrix of finite numbers, up to rounding."""
     for name, value in named.items():
         shape = np.shape(value)
         if len(shape) != 2 or shape[0] != shape[1] or not shape[0]:
@@ -90,12 +90,23 @@ def positive_semidefinite(**named: ArrayLike) -> None:
             continue
         matrix = np.asarray(value)
         finite(**{name: matrix})
-        rounding = 100 * len(matrix) * np.finfo(np.result_type(matrix, np.float32)).eps * np.abs(matrix).max()
         skew = np.abs(matrix - matrix.T).max()
-        if skew > rounding:
+        if skew > _rounding(matrix):
             raise ValueError(f"`{name}` must be symmetric, but differs from its transpose by {skew:.6g}.")
-        least = np.linalg.eigvalsh(matrix).min()
-        require(least >= -rounding, name, "without negative eigenvalues", least)
+
+
+def positive_semidefinite(**named: ArrayLike) -> None:
+    """Requirement that each argument is a symmetric square matrix without negative eigenvalues, up to rounding."""
+    symmetric(**named)
+    for name, value in named.items():
+        if not traced(value):
+            matrix = np.asarray(value)
+            least = np.linalg.eigvalsh(matrix).min()
+            require(least >= -_rounding(matrix), name, "without negative eigenvalues", least)
+
+
+def _rounding(matrix: np.ndarray) -> float:
+    return 100 * len(matrix) * np.finfo(np.result_type(matrix, np.float32)).eps * np.abs(matrix).max()
 
 
 def depth_of_network(depth: ArrayLike) -> None:

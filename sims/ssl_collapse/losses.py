@@ -11,9 +11,10 @@ import jax.numpy as jnp
 
 
 def squared_distances(first, second):
-    """|f_i - g_j|^2, not below 0. Shape (n, n)."""
+    """|f_i - g_j|^2, not below 0, with the derivatives of the square where two points meet. Shape (n, n)."""
     products = jnp.matmul(first, second.T, precision="highest")
-    return jnp.maximum(jnp.sum(first**2, 1)[:, None] + jnp.sum(second**2, 1)[None, :] - 2 * products, 0)
+    squares = jnp.sum(first**2, 1)[:, None] + jnp.sum(second**2, 1)[None, :] - 2 * products
+    return squares + jax.lax.stop_gradient(jnp.maximum(-squares, 0))
 
 
 def log_mean_negatives(similarities, positive: bool = False):
@@ -57,3 +58,18 @@ def barlow(first, second):
 def alignment(first, second):
     """E |f - f+|^2 / 2 alone."""
     return jnp.mean(jnp.sum((first - second) ** 2, 1)) / 2
+
+
+def vicreg(first, second, invariance=1.0, variance=1.0, covariance=1.0, target=1.0, epsilon=1e-4):
+    """VICReg: invariance, hinges on the standard deviations and squared covariances, the means of the two views'."""
+    n = len(first)
+
+    def regularised(f):
+        f = f - jnp.mean(f, 0)[None, :]
+        S = jnp.matmul(f.T, f, precision="highest") / (n - 1)
+        spread = jnp.diagonal(S)
+        hinge = jnp.sum(jnp.maximum(target - jnp.sqrt(spread + epsilon), 0))
+        return variance * hinge + covariance * (jnp.sum(S**2) - jnp.sum(spread**2))
+
+    pull = invariance * jnp.mean(jnp.sum((first - second) ** 2, 1))
+    return pull + (regularised(first) + regularised(second)) / 2

@@ -1,0 +1,187 @@
+"""Weight decay raised on layers that have learned, and put on layers that have not: one transition, or two branches.
+
+One layer, two and three are trained by gradient descent on the spectral loss of infinitely many pairs.
+"""
+
+from __future__ import annotations
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from sims.descent import gradient_step
+from sims.engine.experiment import (
+    POSITIVE,
+    Experiment,
+    Output,
+    Parameter,
+    Pathwise,
+    Phase,
+    Setting,
+    per_cell,
+    whole,
+)
+from sims.ssl_collapse.layers import (
+    AUGMENTATION,
+    KAPPA,
+    MODES,
+    aligned,
+    covariances,
+    draw_basis,
+    gaussian,
+    modes,
+    population_loss,
+    product,
+    strengths,
+)
+from sims.ssl_collapse.setup import SOURCE
+from theory.ssl_collapse import two_layer_barrier, two_layer_critical_decay, two_layer_strength
+
+FACTORS = (0.5, 0.8, 1.25, 2.0)
+BAND = 0.1
+
+
+def one(key, cell, settings, depth):
+    k_basis, k_learned, k_small = jax.random.split(key, 3)
+    b, sigma = modes(cell["noise"])
+    basis = draw_basis(k_basis, depth)
+    A0, Sigma = covariances(basis, cell["noise"])
+    eta, decay, ramp = settings["learning_rate"], cell["weight_decay"], settings["ramp"]
+
+    def train(layers, time, schedule):
+        steps = jnp.round(time / eta).astype(jnp.int32)
+
+        def step(k, layers):
+            share = schedule(k.astype(eta.dtype) * eta / ramp)
+            return gradient_step(lambda w: population_loss(w, A0, Sigma, share * decay), layers, eta)
+
+        return jax.lax.fori_loop(jnp.int32(0), steps, step, layers)
+
+    def held(layers):
+        return train(layers, settings["hold"], jnp.ones_like)
+
+    def p(layers):
+        return strengths(product(layers), basis)
+
+    learned = train(gaussian(k_learned, depth, settings["scale"]), settings["learning"], jnp.zeros_like)
+    raised = held(train(learned, ramp, lambda share: share))
+    barrier = two_layer_barrier(b, sigma, KAPPA, decay, depth)
+    limit = jnp.sqrt(b / (2 * KAPPA)) / sigma
+
+    def beside_the_barrier(factor):
+        start = (factor * jnp.where(jnp.isfinite(barrier), barrier, limit)) ** (1 / depth)
+        return p(held(aligned(basis, (start,) * depth)))
+
+    beside = jax.vmap(beside_the_barrier)(jnp.array(FACTORS)) if depth > 1 else jnp.zeros((len(FACTORS), len(b)))
+    finite = jnp.all(jnp.isfinite(p(raised)))
+    return {
+        "raised": p(raised),
+        "small": p(held(gaussian(k_small, depth, settings["small"]))),
+        "survival": jnp.where(beside > 0.5 * limit[None, :] / 3**0.5, 1.0, -1.0),
+        "status": jnp.where(finite, jnp.where(jnp.all(p(learned) > 0.9 * limit), 0, 1), 2),
+    }
+
+
+def columns(cells):
+    return *modes(cells["noise"]), KAPPA, cells["weight_decay"][:, None]
+
+
+def state(lowest=False, depth=None):
+    def formula(cells, settings, sizes):
+        return two_layer_strength(*columns(cells), depth or sizes, lowest=lowest)
+
+    return formula
+
+
+def survives(other=None):
+    def formula(cells, settings, sizes):
+        b, sigma, kappa, decay = columns(cells)
+        barrier = two_layer_barrier(b, sigma, kappa, decay, sizes)
+        start = jnp.where(jnp.isfinite(barrier), barrier, jnp.sqrt(b / (2 * kappa)) / sigma)
+        start = jnp.array(FACTORS)[None, :, None] * start[:, None, :]
+        threshold = barrier if other is None else other(b, sigma, kappa, decay, sizes)
+        return jnp.where(start > threshold[:, None, :], 1.0, -1.0)
+
+    return formula
+
+
+def predict(cells, settings, sizes):
+    raised = state()(cells, settings, sizes)
+    collapsed = jnp.zeros_like(raised) if sizes > 1 else raised
+    return {"raised": raised, "small": collapsed, "survival": survives()(cells, settings, sizes)}
+
+
+def without_quartic_term(b, sigma, kappa, decay, depth):
+    """Twice the barrier of a small start: the edge where the two terms of the potential cancel."""
+    return 2 * (decay / b) ** (depth / max(2 * depth - 2, 1))
+
+
+def transition_instead(b, sigma, kappa, decay, depth):
+    """The barrier, but none from the transition on."""
+    alive = decay < two_layer_critical_decay(b, sigma, kappa, depth).transition
+    return jnp.where(alive, two_layer_barrier(b, sigma, kappa, decay, depth), jnp.inf)
+
+
+def away_from_thresholds(cells, settings):
+    """Where relaxation is faster than the time that decay is held."""
+    ends = two_layer_critical_decay(*modes(cells["noise"]), KAPPA, cells["depth"][:, None]).spinodal
+    return (np.abs(np.asarray(cells["weight_decay"])[:, None] / np.asarray(ends) - 1) > BAND).all(1)
+
+
+def several_layers(cells, settings):
+    return away_from_thresholds(cells, settings) & (np.asarray(cells["depth"]) > 1)
+
+
+DECAYS = (0.05, 0.1, 0.15, 0.2, 0.25, 0.32, 0.36, 0.4, 0.53, 0.6, 0.8, 1.0, 1.2, 1.6, 2.0, 2.7)
+
+hysteresis = Experiment(
+    name="hysteresis",
+    title="Weight decay on one, two and three layers: a continuous transition, and hysteresis",
+    sources=(SOURCE,),
+    axes={
+        "depth": Parameter([1.0, 2.0, 3.0], "layers", role="static", domain=whole(1)),
+        "weight_decay": Parameter(DECAYS, r"weight decay $\lambda$", domain=POSITIVE, scale="log"),
+    },
+    fixed=AUGMENTATION,
+    settings={
+        "learning_rate": Setting(0.05, "learning rate", domain=POSITIVE),
+        "scale": Setting(0.25, "standard deviation of the layers that learn without decay", domain=POSITIVE),
+        "small": Setting(0.02, "standard deviation of the small layers", domain=POSITIVE),
+        "learning": Setting(300.0, "time without decay", domain=POSITIVE),
+        "ramp": Setting(100.0, "time in which decay is raised", domain=POSITIVE),
+        "hold": Setting(150.0, "time at full decay", domain=POSITIVE),
+    },
+    sizes=lambda settings: int(settings["depth"]),
+    simulate=per_cell(one),
+    predict=predict,
+    outputs={
+        "raised": Output(r"$p$, decay raised on learned layers", dims=MODES),
+        "small": Output(r"$p$, small layers", dims=MODES),
+        "survival": Output("learned from beside the barrier", dims={"factor": FACTORS, **MODES}),
+    },
+    claims=(
+        Pathwise(
+            "raised", "every mode follows its largest root and dies at its own spinodal", tolerance=1e-5,
+            where=away_from_thresholds,
+            twins={"the lowest state": state(lowest=True), "a single layer": state(depth=1)},
+        ),
+        Pathwise(
+            "small", "small layers stay collapsed at every decay; a single layer does not", tolerance=1e-5,
+            where=away_from_thresholds, twins={"the learned state": state()},
+        ),
+        Phase(
+            "survival", "layers collapse from below the barrier only", share=1.0, where=several_layers,
+            twins={
+                "twice the barrier of small p": survives(without_quartic_term),
+                "the transition for the spinodal": survives(transition_instead),
+            },
+        ),
+    ),
+    presets={
+        "smoke": {
+            "depth": [1.0, 2.0], "weight_decay": [0.2, 0.4, 1.2, 2.7], "replicates": 4, "ladders": False,
+        },
+        "laptop": {"replicates": 20},
+        "paper": {"depth": [1.0, 2.0, 3.0, 4.0], "weight_decay": np.geomspace(0.04, 3, 64), "replicates": 50},
+    },
+)  # fmt: skip
