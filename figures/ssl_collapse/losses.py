@@ -82,12 +82,10 @@ def spectra(dataset: xr.Dataset) -> Figure | None:
         handles = [
             Line2D([], [], color=color, marker=marker, ms=3, label=words) for words, color, marker in LOOKS.values()
         ]
-        axes[0, 1].legend(handles=handles, loc="upper left", fontsize=SMALL, handlelength=1.4)
+        axes[0, 2].legend(handles=handles, loc="lower left", fontsize=SMALL, handlelength=1.4)
         _living(axes[0, 2], dataset, decays, rho)
         letter(axes.flat)
-        note = (
-            "lines: theory; markers: SGD on minibatches, 95 % bars; dashed: $\\lambda/2$, below which every mode dies"
-        )
+        note = "lines: theory; markers: SGD on minibatches, 95 % bars; dashed: $\\lambda/2$"
         footer(figure, dataset, note)
     return figure
 

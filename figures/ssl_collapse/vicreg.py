@@ -51,7 +51,7 @@ def vicreg(dataset: xr.Dataset) -> Figure | None:
         axis.set_title(rf"$\nu_{{cov}}={number(weak)}$: shared modes")
 
         axis = axes[0, 2]
-        axis.set_ylim(0, 1.12)
+        axis.set_ylim(0, 1.3)
         axis.plot(dense, shared.mean(-1), color="black", label="theory: all alike")
         alone = np.asarray(vicreg_deviation(q[None, :], dense[:, None], 1.0, 1.0, epsilon)) ** 2 - epsilon
         for k in range(len(q)):
@@ -59,7 +59,7 @@ def vicreg(dataset: xr.Dataset) -> Figure | None:
             here = common["spread"].isel(dimension=k)
             points(axis, nu, mean(here).values, bars(here).values, COLOURS[k])
         axis.set(xlabel=r"weight of the invariance $\nu_{inv}$", ylabel="variance of a dimension $S_{jj}$")
-        axis.legend(loc="lower left", bbox_to_anchor=(0, 0.12), fontsize=SMALL)
+        axis.legend(loc="upper right", fontsize=SMALL)
         axis.set_title(rf"$\nu_{{cov}}={number(weak)}$: shared modes")
         for k, axis in enumerate(axes.flat):
             axis.annotate(
