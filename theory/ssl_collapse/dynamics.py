@@ -255,8 +255,8 @@ def infonce_mode_trajectory(
 def _settling_time(log_y0, a, c, tau, alpha, decay):
     """A time after which ln y is within e^-40 of its end; inf if it has none.
 
-    With s the strength over tau, q its price and u = 1 / (1 + s): |d ln s/dt| >= 4 (Sigma/tau) q (1 - u*) (1 - e^-r) at
-    the distance r from the end ln s*.
+    With s the strength over tau, q = (alpha c + lambda tau) / Sigma and u = 1 / (1 + s): at the distance r from the end
+    ln s*, |d ln s/dt| >= 4 (Sigma/tau) q (1 - u*) (1 - e^-r).
     """
     sigma = a + c
     q = (alpha * c + tau * decay) / sigma
