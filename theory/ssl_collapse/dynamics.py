@@ -209,8 +209,8 @@ def infonce_mode_trajectory(
 ) -> Float[Array, "..."]:
     r"""Squared singular value of a mode under gradient flow of distance-InfoNCE, exact for Gaussian data.
 
-    The integral of `infonce_mode_rate` in ln y, by 2048 classical Runge-Kutta steps up to t, or up to a time at which no
-    digit of y moves any more.
+    The integral of `infonce_mode_rate` in ln y, by 2048 classical Runge-Kutta steps up to t, or up to a time at which
+    no digit of y moves any more.
 
     Args:
         t: Time, zero or positive. Shape (...).
