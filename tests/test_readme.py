@@ -65,6 +65,15 @@ def test_the_example_of_sgd_after_convergence_runs(capsys):
     assert capsys.readouterr().out.startswith("['oscillating' 'overdamped'] PerStep(angle=Array(0.32175055")
 
 
+@pytest.mark.thorough
+def test_the_example_of_self_supervised_learning_runs(capsys):
+    example = next(b for b in re.findall(r"```python\n(.*?)```", README, re.S) if "byol_critical_decay" in b)
+    exec(compile(example, "README.md", "exec"), {})
+    out = capsys.readouterr().out
+    assert "16 outputs learn 6 of 64 directions (dimensional collapse)" in out
+    assert out.rstrip().endswith("spinodal=Array(0.16228817, dtype=float64))")
+
+
 def test_pictures_and_experiments_exist():
     for path in re.findall(r"!\[.*?\]\((.*?)\)", README):
         assert (ROOT / path).is_file()

@@ -92,7 +92,7 @@ def dot_bias(dataset: xr.Dataset) -> Figure | None:
         axes[0, 0].plot(edges[:2], [1, 1], color=VERMILION)
         axes[0, 0].plot(edges[2:], [0, 0], color=VERMILION, label="theory")
         axes[0, 0].set(ylabel=r"weakest strength over $\tau\rho$", ylim=(-0.08, 1.5))
-        axes[0, 0].legend(loc="upper right")
+        axes[0, 0].legend(loc="center left", fontsize=SMALL)
         axes[0, 1].plot(edges[:2], [0, 0], color=VERMILION)
         axes[0, 1].plot(edges[2:], edges[2:], color=VERMILION)
         axes[0, 1].axhline(low, color=GREY, linestyle=DASHED)

@@ -6,6 +6,7 @@ import numpy as np
 import xarray as xr
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.ticker import NullFormatter
 
 from figures.statistics import bars, first_of_the_rest, mean
 from figures.style import (
@@ -17,6 +18,7 @@ from figures.style import (
     VERMILION,
     footer,
     letter,
+    number,
     panels,
     style,
 )
@@ -24,10 +26,11 @@ from theory.ssl_collapse import two_layer_barrier, two_layer_critical_decay, two
 
 COLOURS = (BLUE, GREEN, VERMILION)
 DENSE = 600
+START_TICKS = (0.001, 0.005, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
 
 
 def hysteresis(dataset: xr.Dataset) -> Figure | None:
-    """Above: both branches over the decay, a panel a depth; below: starts beside the barrier, of several layers."""
+    """Above: both branches over the decay, a panel a depth; below: starts beside the barrier, where there is one."""
     if dataset["weight_decay"].ndim == 0:
         return None
     dataset = first_of_the_rest(
@@ -83,7 +86,7 @@ def _branches(axis, dataset, depth):
                 mfc=colour if filled else "white", zorder=3,
             )  # fmt: skip
     axis.set_ylim(-0.04, None)
-    axis.set_title("one layer" if depth == 1 else f"{depth:g} layers")
+    axis.set_title("1 layer" if depth == 1 else f"{depth:g} layers")
 
 
 def _barrier(axis, dataset, depth):
@@ -93,13 +96,17 @@ def _barrier(axis, dataset, depth):
         limit = float(two_layer_strength(b, sigma, 1.0, 0.0, depth))
         axis.plot(dense, np.asarray(two_layer_barrier(b, sigma, 1.0, dense, depth)) / limit, color=colour)
         barrier = np.asarray(two_layer_barrier(b, sigma, 1.0, x, depth)) / limit
-        start = np.where(np.isfinite(barrier), barrier, 1.0)
+        held = np.isfinite(barrier)
         for factor in dataset["factor"].values:
             lives = survival.sel(factor=factor).isel(clean=k).values > 0
             for which, face in ((lives, colour), (~lives, "white")):
-                axis.plot(x[which], factor * start[which], "o", ms=2.4, mew=0.7, color=colour, mfc=face)
+                axis.plot(x[which & held], factor * barrier[which & held], "o", ms=2.4, mew=0.7, color=colour, mfc=face)
     axis.set_yscale("log")
-    axis.set_title(f"{depth:g} layers, from beside the barrier")
+    low, high = axis.get_ylim()
+    ticks = [tick for tick in START_TICKS if low < tick < high]
+    axis.set_yticks(ticks, [number(tick) for tick in ticks])
+    axis.yaxis.set_minor_formatter(NullFormatter())
+    axis.set_title(f"{depth:g} layers: starts", loc="right")
 
 
 def _legend(axis, empty, dataset):

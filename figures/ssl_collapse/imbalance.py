@@ -36,7 +36,7 @@ COLOURS = {"barlow": GREEN, "spectral": BLUE, "infonce_distance": VERMILION, "al
 NAMES = {
     "barlow": "Barlow Twins", "spectral": "spectral", "infonce_distance": "InfoNCE", "alignment": "alignment: 0",
 }  # fmt: skip
-POINTS = 24
+POINTS = 60
 SETTLED = 0.04  # the frequency from which Barlow Twins, at the rate 8 p, settles within a short training
 TICKS = (0.03, 0.1, 0.3)
 
@@ -59,7 +59,10 @@ def imbalance(dataset: xr.Dataset) -> Figure | None:
             axis.xaxis.set_minor_formatter(NullFormatter())
             axis.set_xlabel(label_of(dataset["frequency"]))
         letter(axes.flat)
-        footer(figure, dataset, "markers: linear encoders under minibatch SGD, 95 % bars; lines: theory")
+        footer(
+            figure, dataset, "markers: linear encoders under minibatch SGD, 95 % bars, of Barlow Twins where it has "
+            "settled; lines: theory",
+        )  # fmt: skip
     return figure
 
 
@@ -85,9 +88,10 @@ def _strength(axis, dataset, p, dense):
     axis.set_ylim(-0.04 * top, 1.12 * top)
     for name in shown:
         colour, draws = COLOURS[name], dataset[name].isel({"class": 2})
-        axis.plot(dense, strengths(name, dense, load)[:, 2], color=colour)
         points(axis, p, mean(draws), bars(draws), colour)
         edge = float(critical_frequency(1.0, NOISE, name, TAU, 1 + EXCESS * load, DECAY[name] * load))
+        line = np.sort(np.append(dense, edge))
+        axis.plot(line, strengths(name, line, load)[:, 2], color=colour)
         axis.axvline(edge, color=colour, linestyle=DOTTED, linewidth=0.9)
     axis.plot(
         dense, strengths("infonce_distance", dense, load, gaussian=True)[:, 2], color=VERMILION, linestyle=DASHED,

@@ -59,14 +59,15 @@ def negatives_dot(dataset: xr.Dataset) -> Figure | None:
     with style():
         figure, axes = panels(1, 1, 2.6, "half")
         axis = axes[0, 0]
-        _panel(axis, dataset, "dot", lambda s: finite_negatives_dot_correction(s, 1.0))
-        low = float((mean(dataset["dot"]) * dataset["negatives"]).min())
-        axis.set_ylim(1.25 * low, -0.06 * low)
+        excess = -mean(dataset["dot"]) * dataset["negatives"]
+        axis.set_yscale("log")
+        limits = 0.4 * float(excess.where(excess > 0).min()), 4 * float(excess.max())
+        _panel(axis, dataset, "dot", lambda s: -finite_negatives_dot_correction(s, 1.0), sign=-1, limits=limits)
         axis.axvline(0.5**0.5, color=GREY, lw=0.8)
         axis.annotate(
             r"$1/\sqrt{2}$", (0.5**0.5, 0.02), (3, 0), ("data", "axes fraction"), "offset points", fontsize=SMALL
         )
-        axis.set_ylabel(r"$N(L_N-L)$, dot product")
+        axis.set_ylabel(r"$N(L-L_N)$, dot product")
         note = r"lines: first order in $1/N$; markers: minibatches, no training"
         footer(figure, dataset, "; ".join(part for part in (note, words) if part))
     return figure
@@ -81,10 +82,10 @@ def _prepared(dataset):
     return dataset.sortby(["strength", "negatives", "modes"]), words
 
 
-def _panel(axis, dataset, name, limit):
+def _panel(axis, dataset, name, limit, sign=1, limits=None):
     s = dataset["strength"].values
     dense = np.linspace(0, 1.06 * s.max(), DENSE)
-    scaled = dataset[name] * dataset["negatives"]
+    scaled = sign * dataset[name] * dataset["negatives"]
     handles, names = [], []
     least = []
     for j, look, marker in zip(range(dataset.sizes["modes"]), LOOKS, MARKERS, strict=False):
@@ -95,7 +96,7 @@ def _panel(axis, dataset, name, limit):
         names.append(f"{modes} mode{'s' * (modes > 1)}")
         least += [line[np.isfinite(line)].min(), line[np.isfinite(line)].max()]
     room = 0.06 * (max(least) - min(least))
-    axis.set_ylim(min(least) - room, max(least) + room)
+    axis.set_ylim(*(limits or (min(least) - room, max(least) + room)))
     for j, marker in zip(range(dataset.sizes["modes"]), MARKERS, strict=False):
         for k, colour in zip(range(dataset.sizes["negatives"]), COLOURS, strict=False):
             cells = scaled.isel(modes=j, negatives=k)

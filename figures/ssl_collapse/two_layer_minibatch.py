@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from figures.statistics import bars, first_of_the_rest, mean
-from figures.style import BLUE, DASHED, DOTTED, GREEN, GREY, VERMILION, footer, legend_above, panels, points, style
+from figures.style import BLUE, DASHED, DOTTED, GREEN, GREY, VERMILION, footer, panels, points, style
 from theory.ssl_collapse import two_layer_critical_decay, two_layer_strength
 
 COLOURS = (BLUE, GREEN, VERMILION)
@@ -45,12 +45,15 @@ def two_layer_minibatch(dataset: xr.Dataset) -> Figure | None:
             axis.set_title(rf"({'abc'[k]}) mode $a={clean[k]:g}$", loc="left")
         axes[0, 0].set_ylabel(r"$p^2/p_\infty^2$")
         look = {"color": GREY, "marker": "o", "linestyle": "none"}
-        legend_above(
-            axes[0, 2],
-            [Line2D([], [], **look), Line2D([], [], mfc="white", **look), Line2D([], [], color=GREY, linestyle=DASHED),
-             Line2D([], [], color=GREY, linestyle=DOTTED)],
-            ["learned start", "small start", "one layer", r"$\lambda_c$"],
-            bbox_to_anchor=(1.0, 1.12),
-        )  # fmt: skip
+        axes[0, 2].legend(
+            [
+                Line2D([], [], **look),
+                Line2D([], [], mfc="white", **look),
+                Line2D([], [], color=GREY, linestyle=DASHED),
+                Line2D([], [], color=GREY, linestyle=DOTTED),
+            ],
+            ["learned start", "small start", "one layer", r"transition $\lambda_c$"],
+            loc="upper right",
+        )
         footer(figure, dataset, "solid lines: theory of two layers; markers: SGD on minibatches")
     return figure

@@ -120,7 +120,7 @@ dot_bias = Experiment(
     sources=(SOURCE, JING),
     axes={
         "bias_square": Parameter(
-            [0.1, 0.26, 0.27, 0.28, 0.29, 0.3, 0.4, 0.45, 0.6, 0.65, 0.7, 0.8, 0.9],
+            [0.1, 0.26, 0.265, 0.27, 0.275, 0.28, 0.29, 0.3, 0.4, 0.45, 0.6, 0.65, 0.7, 0.8, 0.9],
             "squared bias at the start $|b_0|^2$", domain=POSITIVE,
         ),
     },

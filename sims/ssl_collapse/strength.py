@@ -96,8 +96,8 @@ strength = Experiment(
     title="Strength of a mode under InfoNCE with few negatives",
     sources=(SOURCE,),
     axes={
-        "q": Parameter([0.2, 0.35, 0.5, 0.65, 0.8], r"noise fraction $\hat q$", domain=INSIDE),
-        "negatives": Parameter([15, 95], r"negatives $N$", domain=whole(1), role="static"),
+        "q": Parameter([0.2, 0.4, 0.55, 0.75], r"noise fraction $\hat q$", domain=INSIDE),
+        "negatives": Parameter([15, 127], r"negatives $N$", domain=whole(1), role="static"),
         "modes": Parameter([1, 3], "equal modes", domain=whole(1), role="static"),
     },
     settings={

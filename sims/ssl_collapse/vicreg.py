@@ -138,7 +138,7 @@ def half_the_noise(cells, settings, sizes):
 
 
 LADDER = {
-    "setting": "batch", "values": (128, 256, 512, 1024), "order": -1, "replicates": 20,
+    "setting": "batch", "order": -1,
 }  # fmt: skip
 
 vicreg = Experiment(
@@ -186,12 +186,13 @@ vicreg = Experiment(
             twins={
                 "epsilon not taken off": lambda *given: no_epsilon(*given)[:, 1:],
                 "half the noise": lambda *given: half_the_noise(*given)[:, 1:],
-            }, axes={"invariance": [1.5], "covariance": [ALIGNED]}, **LADDER,
+            },
+            axes={"invariance": [1.5], "covariance": [ALIGNED]}, values=(128, 256, 512, 1024), replicates=20, **LADDER,
         ),
         Order(
             "strength", "dimensions that share have the strengths of water-filling, to order 1/n",
             where=weak_below_target, twins={"modes of their own": own_modes},
-            axes={"invariance": [2.4], "covariance": [SHARED]}, **LADDER,
+            axes={"invariance": [2.4], "covariance": [SHARED]}, values=(64, 128, 256, 512), replicates=80, **LADDER,
         ),
     ),
     presets={

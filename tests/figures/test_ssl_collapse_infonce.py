@@ -131,7 +131,7 @@ def test_corrections_times_the_number_of_negatives():
     axis = FIGURES["negatives_dot"]["figure"](dot).axes[0]
     line = axis.lines[0].get_xydata()
     known = np.isfinite(line[:, 1]) & (line[:, 0] > 0)
-    exact = [finite_negatives_dot_correction([x], 1.0) for x in line[known, 0][::40]]
+    exact = [-finite_negatives_dot_correction([x], 1.0) for x in line[known, 0][::40]]
     np.testing.assert_allclose(line[known, 1][::40], exact)
     assert FIGURES["negatives"]["figure"](data.isel(strength=0)) is None
 
