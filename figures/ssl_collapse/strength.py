@@ -89,7 +89,7 @@ def _shifts(axis, dataset, dense):
     for j, marker in zip(range(dataset.sizes["modes"]), MARKERS, strict=False):
         modes = int(dataset["modes"][j])
         handles.append(Line2D([], [], color=BLACK, marker=marker, linestyle="-" if j == 0 else DASHED))
-        names.append(f"{modes} equal mode{'s' * (modes > 1)}")
+        names.append(f"{modes} equal modes" if modes > 1 else "1 mode")
         for k, colour in zip(range(dataset.sizes["negatives"]), COLOURS, strict=False):
             cells = draws.isel(modes=j, negatives=k) * float(dataset["negatives"][k])
             apart = 0.006 * (2 * k - 1)

@@ -39,6 +39,7 @@ from theory.ssl_collapse import two_layer_barrier, two_layer_critical_decay, two
 
 FACTORS = (0.5, 0.8, 1.25, 2.0)
 BAND = 0.1
+FLOOR = 1e-6  # of p, where every state is the collapsed one
 
 
 def one(key, cell, settings, depth):
@@ -161,12 +162,12 @@ hysteresis = Experiment(
     },
     claims=(
         Pathwise(
-            "raised", "every mode follows its largest root and dies at its own spinodal", tolerance=1e-5,
+            "raised", "every mode follows its largest root and dies at its own spinodal", tolerance=1e-5, floor=FLOOR,
             where=away_from_thresholds,
             twins={"the lowest state": state(lowest=True), "a single layer": state(depth=1)},
         ),
         Pathwise(
-            "small", "small layers stay collapsed at every decay; a single layer does not", tolerance=1e-5,
+            "small", "small layers stay collapsed at every decay; a single layer does not", tolerance=1e-5, floor=FLOOR,
             where=away_from_thresholds, twins={"the learned state": state()},
         ),
         Phase(
@@ -179,7 +180,8 @@ hysteresis = Experiment(
     ),
     presets={
         "smoke": {
-            "depth": [1.0, 2.0], "weight_decay": [0.2, 0.4, 1.2, 2.7], "replicates": 4, "ladders": False,
+            "depth": 2.0, "weight_decay": [0.2, 0.4, 0.8], "learning": 150.0, "ramp": 50.0, "hold": 60.0,
+            "replicates": 4, "ladders": False,
         },
         "laptop": {"replicates": 20},
         "paper": {"depth": [1.0, 2.0, 3.0, 4.0], "weight_decay": np.geomspace(0.04, 3, 64), "replicates": 50},
