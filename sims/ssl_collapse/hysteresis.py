@@ -47,39 +47,48 @@ def one(key, cell, settings, depth):
     b, sigma = modes(cell["noise"])
     basis = draw_basis(k_basis, depth)
     A0, Sigma = covariances(basis, cell["noise"])
-    eta, decay, ramp = settings["learning_rate"], cell["weight_decay"], settings["ramp"]
+    eta, decay = settings["learning_rate"], cell["weight_decay"]
 
-    def train(layers, time, schedule):
-        steps = jnp.round(time / eta).astype(jnp.int32)
-
-        def step(k, layers):
-            share = schedule(k.astype(eta.dtype) * eta / ramp)
-            return gradient_step(lambda w: population_loss(w, A0, Sigma, share * decay), layers, eta)
-
-        return jax.lax.fori_loop(jnp.int32(0), steps, step, layers)
-
-    def held(layers):
-        return train(layers, settings["hold"], jnp.ones_like)
+    barrier = two_layer_barrier(b, sigma, KAPPA, decay, depth)
+    limit = jnp.sqrt(b / (2 * KAPPA)) / sigma
 
     def p(layers):
         return strengths(product(layers), basis)
 
-    learned = train(gaussian(k_learned, depth, settings["scale"]), settings["learning"], jnp.zeros_like)
-    raised = held(train(learned, ramp, lambda share: share))
-    barrier = two_layer_barrier(b, sigma, KAPPA, decay, depth)
-    limit = jnp.sqrt(b / (2 * KAPPA)) / sigma
+    def train(layers, time, schedule, checkpoint=0):
+        """p at the end, and after the step `checkpoint`."""
+
+        def step(k, carry):
+            layers, seen = carry
+            now = schedule(k.astype(eta.dtype) * eta)
+            layers = gradient_step(lambda w: population_loss(w, A0, Sigma, now), layers, eta)
+            return layers, jnp.where(k == checkpoint, p(layers), seen)
+
+        steps = jnp.round(time / eta).astype(jnp.int32)
+        layers, seen = jax.lax.fori_loop(jnp.int32(0), steps, step, (layers, jnp.zeros_like(b)))
+        return p(layers), seen
 
     def beside_the_barrier(factor):
-        start = (factor * jnp.where(jnp.isfinite(barrier), barrier, limit)) ** (1 / depth)
-        return p(held(aligned(basis, (start,) * depth)))
+        return aligned(basis, ((factor * jnp.where(jnp.isfinite(barrier), barrier, limit)) ** (1 / depth),) * depth)
 
-    beside = jax.vmap(beside_the_barrier)(jnp.array(FACTORS)) if depth > 1 else jnp.zeros((len(FACTORS), len(b)))
-    finite = jnp.all(jnp.isfinite(p(raised)))
+    learning, ramp, hold = (settings[name] for name in ("learning", "ramp", "hold"))
+    raised, learned = train(
+        gaussian(k_learned, depth, settings["scale"]),
+        learning + ramp + hold,
+        lambda t: decay * jnp.clip((t - learning) / ramp, 0.0, 1.0),
+        jnp.round(learning / eta).astype(jnp.int32) - 1,
+    )
+    starts = [gaussian(k_small, depth, settings["small"])]
+    starts += [beside_the_barrier(factor) for factor in FACTORS] if depth > 1 else []
+    held = jax.vmap(lambda layers: train(layers, hold, lambda t: decay)[0])(
+        jax.tree.map(lambda *w: jnp.stack(w), *starts)
+    )
+    beside = held[1:] if depth > 1 else jnp.zeros((len(FACTORS), len(b)))
     return {
-        "raised": p(raised),
-        "small": p(held(gaussian(k_small, depth, settings["small"]))),
+        "raised": raised,
+        "small": held[0],
         "survival": jnp.where(beside > 0.5 * limit[None, :] / 3**0.5, 1.0, -1.0),
-        "status": jnp.where(finite, jnp.where(jnp.all(p(learned) > 0.9 * limit), 0, 1), 2),
+        "status": jnp.where(jnp.all(jnp.isfinite(raised)), jnp.where(jnp.all(learned > 0.9 * limit), 0, 1), 2),
     }
 
 
