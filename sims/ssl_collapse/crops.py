@@ -13,7 +13,18 @@ import numpy as np
 from scipy.linalg import eigh
 
 from sims.digits import SIDE
-from sims.engine.experiment import POSITIVE, Experiment, Mean, Output, Parameter, Rank, in_columns
+from sims.engine.experiment import (
+    POSITIVE,
+    Experiment,
+    Mean,
+    Output,
+    Parameter,
+    Rank,
+    Setting,
+    cell_by_cell,
+    in_columns,
+    whole,
+)
 from sims.ssl_collapse.digit_views import (
     FEATURES,
     FOLLOWED,
@@ -31,18 +42,25 @@ MEASURED = 4  # pairs of views of every image that the covariances are measured 
 
 
 def simulate(key, cells, settings, sizes):
-    columns = in_columns(cells)
+    shape, together = sizes
+    return cell_by_cell(lambda columns: side_by_side(key, columns, settings, shape), in_columns(cells), together)
+
+
+def side_by_side(key, columns, settings, sizes):
+    """Encoders of the cells of one block, which share their draws."""
     reach, numbers = columns["reach"], {name: columns[name] for name in LOSS}
     images = jnp.asarray(centered(), reach.dtype).reshape(-1, SIDE, SIDE)
     k_start, k_train, k_measure = jax.random.split(key, 3)
 
     def augmented(k, x):
-        """Two views in every cell, on the same draws."""
+        """Two views in every cell."""
 
         def view(k):
             k_crop, k_noise = jax.random.split(k)
-            z = jnp.sqrt(cells["noise"]) * jax.random.normal(k_noise, (len(x), FEATURES), x.dtype)
-            return jax.vmap(lambda r: crop(k_crop, x, r).reshape(-1, FEATURES) + z)(reach)
+            z = jax.random.normal(k_noise, (len(x), FEATURES), x.dtype)
+            return jax.vmap(lambda r, noise: crop(k_crop, x, r).reshape(-1, FEATURES) + jnp.sqrt(noise) * z)(
+                reach, columns["noise"]
+            )
 
         return tuple(map(view, jax.random.split(k)))
 
@@ -113,8 +131,9 @@ crops = Experiment(
     },
     fixed={name: LOSS_PARAMETERS[name] for name in ("temperature", "weight_decay")}
     | {"noise": Parameter(0.02, "variance of pixel noise", domain=POSITIVE)},
-    settings=TRAINED,
-    sizes=lambda settings: Sizes(*(settings[name] for name in Sizes._fields)),
+    settings=TRAINED
+    | {"together": Setting(1, "cells simulated side by side: one on a CPU, many on a GPU", domain=whole(1))},
+    sizes=lambda settings: (Sizes(*(settings[name] for name in Sizes._fields)), settings["together"]),
     simulate=simulate,
     predict=lambda cells, settings, sizes: {},
     outputs={
@@ -149,7 +168,7 @@ crops = Experiment(
         "laptop": {"reach": [0.5, 1.0, 2.0], "alpha": [1.25, 1.5, 2.0, 3.0], "steps": 1600, "replicates": 20},
         "paper": {
             "reach": np.linspace(0.25, 3, 12), "alpha": np.geomspace(1.1, 4, 12), "batch": 1024, "steps": 10_000,
-            "probe": 2000, "replicates": 40,
+            "probe": 2000, "replicates": 40, "together": 16,
         },
     },
     block=16,

@@ -162,7 +162,7 @@ dot_bias = Experiment(
     ),
     presets={
         "smoke": {
-            "bias_square": [0.1, 0.2, 0.25, 0.7, 0.9], "batch": 32, "steps": 1500, "replicates": 4, "ladders": False,
+            "bias_square": [0.1, 0.25, 0.45, 0.7], "batch": 32, "steps": 1500, "replicates": 4, "ladders": False,
         },
         "laptop": {"replicates": 20},
         "paper": {

@@ -163,7 +163,7 @@ dot_toy = Experiment(
         ),
     ),
     presets={
-        "smoke": {"batch": 32, "steps": 500, "learning_rate": 0.01, "replicates": 4, "ladders": False},
+        "smoke": {"batch": 32, "steps": 2000, "learning_rate": 3e-3, "replicates": 4, "ladders": False},
         "laptop": {"replicates": 20},
         "paper": {
             "bias": [0.1, 0.25, 0.5, 0.75, 1.0], "batch": 512, "steps": 30_000, "replicates": 100, "together": 5,

@@ -263,7 +263,7 @@ imbalance = Experiment(
     ),
     presets={
         "smoke": {
-            "frequency": [0.03, 0.08, 0.25], "negatives": 15, "steps": 500, "replicates": 4, "ladders": False,
+            "frequency": [0.08, 0.25], "negatives": 15, "steps": 700, "replicates": 4, "ladders": False,
         },
         "laptop": {"replicates": 20},
         "paper": {"frequency": np.geomspace(0.01, 0.35, 24), "negatives": 511, "steps": 20_000, "replicates": 50},

@@ -50,9 +50,9 @@ from theory.ssl_collapse import (
     quartic_loss,
 )
 
-QUARTIC = np.arange(SPECTRAL + 1)  # the minibatch loss of Barlow Twins is biased in fourth order
-ANY_DATA = np.array([DISTANCE, CLEAN, DOT, SPECTRAL])
-KEPT = np.array([DISTANCE_KEPT, DOT_KEPT])
+QUARTIC = np.arange(SPECTRAL + 1, dtype=np.int32)  # the minibatch loss of Barlow Twins is biased in fourth order
+ANY_DATA = np.array([DISTANCE, CLEAN, DOT, SPECTRAL], np.int32)
+KEPT = np.array([DISTANCE_KEPT, DOT_KEPT], np.int32)
 
 
 class Sizes(NamedTuple):

@@ -31,7 +31,7 @@ def squares(W, V):
 
 def steps_at(times, rate):
     """Numbers of steps after which descent at this rate has come to the times, whole numbers."""
-    return jnp.round(jnp.asarray(times) / rate).astype(jnp.int32)
+    return jnp.round(jnp.asarray(times, jnp.result_type(rate)) / rate).astype(jnp.int32)
 
 
 def descent_path(step, W, counts, observe):
