@@ -88,10 +88,10 @@ def _strength(axis, dataset, p, dense):
     axis.set_ylim(-0.04 * top, 1.12 * top)
     for name in shown:
         colour, draws = COLOURS[name], dataset[name].isel({"class": 2})
-        points(axis, p, mean(draws), bars(draws), colour)
         edge = float(critical_frequency(1.0, NOISE, name, TAU, 1 + EXCESS * load, DECAY[name] * load))
         line = np.sort(np.append(dense, edge))
         axis.plot(line, strengths(name, line, load)[:, 2], color=colour)
+        points(axis, p, mean(draws), bars(draws), colour)
         axis.axvline(edge, color=colour, linestyle=DOTTED, linewidth=0.9)
     axis.plot(
         dense, strengths("infonce_distance", dense, load, gaussian=True)[:, 2], color=VERMILION, linestyle=DASHED,

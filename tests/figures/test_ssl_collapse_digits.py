@@ -24,6 +24,7 @@ def grown(lead, shape, prefix=""):
     return {name: ((*lead, "direction"), RANDOM.uniform(-0.1, 0.05, (*shape, 2))) for name in names}
 
 
+@pytest.mark.thorough
 def test_digits_stand_on_the_theory_of_gaussian_vectors():
     noise, lead, shape = np.array([0.2, 0.4, 0.9]), ("sigma2", "replicate"), (3, 4)
     rank = (A[None, :] > noise[:, None]).sum(1)

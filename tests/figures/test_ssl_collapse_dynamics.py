@@ -1,6 +1,7 @@
 """The figures of training in time: what is on the axes is the dataset and the theory."""
 
 import numpy as np
+import pytest
 import xarray as xr
 
 from figures.ssl_collapse import FIGURES
@@ -45,6 +46,7 @@ def test_modes_over_time_and_half_times_over_strengths():
     assert FIGURES["dynamics"]["figure"](data.isel(weight_decay=1)) is not None
 
 
+@pytest.mark.thorough
 def test_eigenvalues_of_the_gram_matrix():
     B = np.diag([0.9, 0.4])
     gram = np.stack([riccati_flow(T, 0.3 * RANDOM.normal(size=(2, 2)), B, 1.0) for _ in range(10)]).reshape(

@@ -1,6 +1,7 @@
 """The figures of InfoNCE: what is on the axes is the dataset and the theory."""
 
 import numpy as np
+import pytest
 import xarray as xr
 from matplotlib.collections import PathCollection, QuadMesh
 
@@ -52,6 +53,7 @@ def phase_diagram_dataset():
     )  # fmt: skip
 
 
+@pytest.mark.thorough
 def test_the_phase_diagram_shows_strengths_ranks_and_their_boundaries():
     data = phase_diagram_dataset()
     axes = FIGURES["phase_diagram"]["figure"](data).axes
@@ -75,6 +77,7 @@ def test_the_phase_diagram_shows_strengths_ranks_and_their_boundaries():
     assert FIGURES["phase_diagram"]["figure"](data.isel(weight_decay=0)) is not None
 
 
+@pytest.mark.thorough
 def test_strengths_and_shifts_stand_on_their_curves():
     q, N, modes = np.array([0.3, 0.5, 0.8]), np.array([15.0, 63.0]), np.array([1.0, 3.0])
     limit = np.asarray(infonce_mode_strength(q))
@@ -113,6 +116,7 @@ def negatives_dataset(s, names, theory):
     return xr.Dataset(values, coordinates, attributes("negatives", {}))
 
 
+@pytest.mark.thorough
 def test_corrections_times_the_number_of_negatives():
     s = np.array([0.25, 0.5, 1.0])
 

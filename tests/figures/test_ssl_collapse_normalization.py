@@ -17,6 +17,7 @@ def markers(axis, kind="o"):
     return [line.get_xydata() for line in axis.lines if line.get_marker() == kind]
 
 
+@pytest.mark.thorough
 def test_shares_stand_on_water_filling_and_ranks_are_counted():
     tau = np.array([0.3, 1.0, 4.0])
     exact = np.asarray(water_fill_infonce(Q, 1 / tau).strengths) * tau[:, None]

@@ -67,6 +67,7 @@ def test_spectra_stand_beside_their_curves():
     assert FIGURES["spectra"]["figure"](data.isel(weight_decay=0)) is None
 
 
+@pytest.mark.thorough
 def test_batch_bias_has_the_biased_strengths():
     rho, batch = np.array([0.6, 0.45, 0.3]), np.array([8.0, 16.0, 32.0])
     data = dataset(
@@ -122,6 +123,7 @@ def test_every_direction_of_the_toy_is_a_point():
         np.testing.assert_allclose(np.sort(drawn), np.sort(data["noisy"].isel(bias=0).values.ravel()))
 
 
+@pytest.mark.thorough
 def test_vicreg_has_one_curve_for_modes_of_their_own_and_water_for_shared_ones():
     q, nu = np.array([0.1, 0.4, 0.8]), np.array([0.8, 1.6])
     data = dataset(

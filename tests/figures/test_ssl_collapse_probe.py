@@ -1,6 +1,7 @@
 """The figure of the probes: errors and what a collapse saves are those of the dataset and of the theory."""
 
 import numpy as np
+import pytest
 import xarray as xr
 
 from figures.ssl_collapse import FIGURES
@@ -8,6 +9,7 @@ from tests.figures.datasets import attributes
 from theory.ssl_collapse import best_rank, probe_risk
 
 
+@pytest.mark.thorough
 def test_errors_over_survivors_and_savings_over_samples():
     theta, a, noise = np.array([1.0, 0.5, 0.1]), np.array([1.0, 0.8, 0.6]), 0.5
     k, n = np.array([1.0, 2.0, 3.0]), np.array([8, 40])

@@ -1,6 +1,7 @@
 """The figures of two layers: what is on the axes is the dataset and the theory."""
 
 import numpy as np
+import pytest
 import xarray as xr
 
 from figures.ssl_collapse import FIGURES
@@ -30,6 +31,7 @@ def dataset(experiment, axes, outputs, **coordinates):
     )
 
 
+@pytest.mark.thorough
 def test_two_layers_over_time_and_over_the_ratio_of_their_starts():
     names = ("trajectory", "escape", "rank", "representation")
     dims = {"trajectory": ("moment", "clean"), "rank": ("learned",)}
@@ -55,6 +57,7 @@ def test_two_layers_over_time_and_over_the_ratio_of_their_starts():
     assert FIGURES["two_layer"]["figure"](data.isel(ratio=0)) is None
 
 
+@pytest.mark.thorough
 def test_branches_and_barriers_of_one_layer_and_of_two():
     decays = np.array([0.1, 0.2, 0.4, 1.0])
     outputs = {"raised": ("clean",), "small": ("clean",), "survival": ("factor", "clean")}
@@ -77,6 +80,7 @@ def test_branches_and_barriers_of_one_layer_and_of_two():
     assert FIGURES["hysteresis"]["figure"](data.isel(depth=1)) is not None
 
 
+@pytest.mark.thorough
 def test_minibatch_strengths_stand_beside_both_branches():
     decays = np.array([0.0, 0.1, 0.25, 0.5])
     data = dataset(

@@ -34,6 +34,7 @@ def test_fifty_digits_from_below_and_above_the_end():
     np.testing.assert_allclose(barlow_mode(np.inf, 0.25, 0.1), 2.0, rtol=1e-14)
 
 
+@pytest.mark.thorough
 def test_step_time_is_where_half_of_the_variance_is_there():
     gamma, w0 = np.array([0.2, 0.6, 1.4]), np.array([[1e-4], [0.05]])
     half = barlow_mode(barlow_step_time(gamma, w0), gamma, w0)
@@ -46,6 +47,7 @@ def test_step_time_is_where_half_of_the_variance_is_there():
 shares = jax.jit(barlow_shares)
 
 
+@pytest.mark.thorough
 def test_one_dimension_ends_with_the_shares_of_its_differential_equation():
     gamma = np.array([1.2, 0.7, 0.3])
     for w0 in ([1e-3, 2e-3, -1e-3], [0.2, 0.3, 0.4], [0.9, 0.8, 0.7], [0.0, 1e-2, 2e-2]):
@@ -60,6 +62,7 @@ def test_one_dimension_ends_with_the_shares_of_its_differential_equation():
     assert barlow_shares(np.ones((4, 3)), gamma).shape == (4, 3)
 
 
+@pytest.mark.thorough
 def test_small_starts_keep_the_largest_eigenvalues():
     gamma = np.array([0.3, 1.2, 0.7])
     np.testing.assert_array_equal(barlow_kept(gamma, 2), [False, True, True])
@@ -78,6 +81,7 @@ def test_decayed_strength_is_that_of_the_quartic_landscape():
     assert barlow_decayed_strength(0.4, 0.2, 0.4) == 0
 
 
+@pytest.mark.thorough
 def test_gradients_jit_and_float32():
     t, gamma = np.array([0.3, 1.0]), np.array([0.6, 1.1])
     check_grads(jax.jit(lambda g, w: barlow_mode(t, g, w)), (gamma, np.array([0.1, 0.2])), order=1, rtol=1e-5)

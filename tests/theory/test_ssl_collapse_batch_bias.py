@@ -45,6 +45,7 @@ def minimum(loss, rho, starts=4):
     return np.diag(U.T @ U)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("n", [3.0, 20.0])
 def test_strengths_minimise_the_expected_loss_over_all_encoders(n):
     def barlow(U):
@@ -60,6 +61,7 @@ def test_strengths_minimise_the_expected_loss_over_all_encoders(n):
     assert (barlow_batch_strengths(RHO, n)[-1] == 0) == (n == 3.0)
 
 
+@pytest.mark.thorough
 def test_large_batches_give_the_strengths_without_bias():
     np.testing.assert_allclose(barlow_batch_strengths(RHO, np.inf), 1 / RHO, rtol=1e-12)
     np.testing.assert_allclose(spectral_batch_strengths(RHO, np.inf), RHO, rtol=1e-12)
@@ -71,6 +73,7 @@ def test_large_batches_give_the_strengths_without_bias():
     assert barlow_batch_strengths(RHO, n[:, None]).shape == (3, 1, 3)
 
 
+@pytest.mark.thorough
 def test_gradients_jit_and_float32():
     for formula in (barlow_batch_strengths, spectral_batch_strengths):
         check_grads(jax.jit(partial(formula, batch=12.0)), (RHO,), order=1, rtol=1e-5)

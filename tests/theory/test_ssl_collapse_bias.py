@@ -101,6 +101,7 @@ def test_the_best_unused_mode_grows_along_the_bias_below_the_threshold_alone(sid
     assert dot_bias_threshold(rho, tau) == pytest.approx(2 * tau * 0.7)
 
 
+@pytest.mark.thorough
 def test_threshold_broadcasts_over_temperatures_and_everything_is_differentiable():
     rho, tau = np.array([[0.2, 0.6], [0.5, 0.1]]), np.array([0.5, 2.0])
     np.testing.assert_allclose(dot_bias_threshold(rho, tau), [0.6, 2.0])

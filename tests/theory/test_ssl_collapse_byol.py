@@ -56,6 +56,7 @@ def test_fixed_points_to_fifty_digits_and_where_they_merge():
     assert not byol_survives(5.0, 1.2, 0.4, 0.2251)
 
 
+@pytest.mark.thorough
 def test_fixed_points_are_zeros_of_the_flow_and_have_their_stability():
     points = byol_fixed_points(A, C, 0.045)
     for p, stable in ((points.stable, True), (points.saddle, False)):
@@ -93,6 +94,7 @@ def test_the_flow_is_that_of_the_matrix_loss():
     np.testing.assert_allclose(byol_flow(p, w**2, tau, A, C, eta).tau, 0, atol=0)
 
 
+@pytest.mark.thorough
 def test_trajectories_are_those_of_scipy_and_keep_the_invariant():
     times = np.array([0.0, 0.7, 3.0, 20.0])
     for ema in (None, 0.5):
@@ -113,6 +115,7 @@ def test_trajectories_are_those_of_scipy_and_keep_the_invariant():
     )
 
 
+@pytest.mark.thorough
 def test_a_target_network_moves_no_boundary_that_starts_at_the_encoder():
     p = byol_fixed_points(A, C, 0.045).saddle[None, :] * np.array([[0.98], [1.02]])
     for ema in (None, 0.3):

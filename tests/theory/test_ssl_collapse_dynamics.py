@@ -54,6 +54,7 @@ def test_the_curve_obeys_its_equation_and_its_gradients_pass_zero_growth():
         check_grads(lambda *x: logistic(1.7, *x), (b, 0.9, 1.3, 0.05), order=1, modes=["rev"], rtol=1e-5)
 
 
+@pytest.mark.thorough
 def test_half_of_the_final_strength_is_reached_at_the_half_time():
     b, sigma, y0 = np.array([0.2, 1.5]), np.array([0.5, 2.0]), np.array([1e-9, 1e-3])
     final = b / (2 * 0.6 * sigma**2)
@@ -73,6 +74,7 @@ def test_modes_are_learned_by_b_and_ranked_by_beta():
     assert learning_order(b, sigma, 0.7, [0.1, 1e-12, 1.0, 1e-12]).tolist() == [0, 1, 3, 2]
 
 
+@pytest.mark.thorough
 def test_the_escape_rate_is_a_curvature_of_the_saddle():
     A0, C = np.diag([1.2, 0.8, 0.4, 0.2]), np.diag([0.3, 1.2, 0.2, 0.4])
     for loss, decay in (("spectral", 0.1), ("infonce_dot", 0.05)):

@@ -27,6 +27,7 @@ def minibatch_loss(name, W, x, x_plus, positive=False):
     return getattr(losses, name)(x @ W.T, x_plus @ W.T, **options) + 0.05 * jnp.sum(W**2)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("positive", [False, True])
 @pytest.mark.parametrize("name", NAMES)
 def test_it_is_the_gradient_of_every_loss_as_coded(name, positive):
@@ -86,6 +87,7 @@ def test_of_gaussian_features_it_is_minus_the_derivative_in_the_gram_matrix(name
     np.testing.assert_allclose(at_zero, B, rtol=1e-12, atol=1e-14)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", NAMES)
 def test_many_samples_come_to_the_gaussian_limit(name):
     z = np.random.default_rng(1).normal(size=(3, 1500, 3))
@@ -137,6 +139,7 @@ def test_a_small_component_grows_at_twice_the_pull():
     np.testing.assert_allclose(velocity @ v / 1e-4, 2 * dormant.pull[0], rtol=1e-6)
 
 
+@pytest.mark.thorough
 def test_float32_jit_and_gradient():
     with jax.enable_x64(False):
         single = [np.float32(v) for v in (W, *VIEWS)]

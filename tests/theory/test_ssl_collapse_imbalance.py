@@ -71,6 +71,7 @@ def test_thresholds_in_words():
     assert critical_frequency(1.0, 9.0, "spectral", weight_decay=0.1) == 0.05
 
 
+@pytest.mark.thorough
 def test_losses_in_the_order_of_their_robustness():
     rng = np.random.default_rng(0)
     p = rng.dirichlet(np.ones(4), 200)
@@ -95,6 +96,7 @@ def test_the_response_is_that_of_a_linear_encoder():
     np.testing.assert_allclose(squared_response(strengths, P, H, C), np.sum((W * H[None, :]) ** 2, 0), rtol=1e-12)
 
 
+@pytest.mark.thorough
 def test_gradients_jit_single_precision_and_shapes():
     for loss, how in OF_LOSS.items():
         check_grads(lambda h, n=loss, k=how: class_strengths(P, h, C, n, **k), (jnp.asarray(H),), 1, modes=["rev"])

@@ -29,6 +29,7 @@ PARAMETERS = (0.8, 1.6, 0.05)  # tau, alpha, lambda
 PAIRS = ("augmented", "clean", "clean_negatives")
 
 
+@pytest.mark.thorough
 def test_printed_values():
     least = infonce_minimum(A0, C, 2, *PARAMETERS)
     np.testing.assert_allclose(least.q, [0.1989148817, 0.4222415054, 0.8723004745], rtol=3e-10)
@@ -45,6 +46,7 @@ def exact_strength(q):
     return 2 / (mp.sqrt(1 + 8 * q) - 1) - 1
 
 
+@pytest.mark.thorough
 def test_fifty_digits_up_to_the_threshold():
     margins = np.concatenate([10.0 ** -np.arange(1, 13), np.linspace(0.15, 0.95, 17), 1 - 10.0 ** -np.arange(2, 9)])
     with mp.workdps(50):
@@ -63,6 +65,7 @@ def test_fifty_digits_up_to_the_threshold():
     np.testing.assert_allclose(found, losses[:12], rtol=1e-5)
 
 
+@pytest.mark.thorough
 def test_a_mode_stands_at_the_minimum_of_its_loss_and_collapses_at_the_threshold():
     q = np.linspace(0.05, 0.99, 20)
     s = infonce_mode_strength(q)
@@ -78,6 +81,7 @@ def test_a_mode_stands_at_the_minimum_of_its_loss_and_collapses_at_the_threshold
     np.testing.assert_allclose(infonce_mode_loss(np.nextafter(0.5, 0), q), infonce_mode_loss(0.5, q), rtol=1e-13)
 
 
+@pytest.mark.thorough
 def test_near_the_threshold_the_quartic_landscape_is_short_by_eight_ninths_of_the_margin():
     margin = 0.1 / 2.0 ** np.arange(5)
     exact = infonce_mode_strength(margin=margin)
@@ -128,6 +132,7 @@ def test_the_dot_product_loss_is_its_definition():
     np.testing.assert_allclose(found, -alpha * pull + push + 0.05 * w**2, rtol=1e-10)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("pairs", PAIRS)
 def test_the_origin_is_that_of_the_quartic_landscape(pairs):
     def loss(flat):
@@ -171,6 +176,7 @@ def test_descent_finds_the_minimum_of_the_dot_product():
     np.testing.assert_allclose(plain.strengths, rho, rtol=1e-12)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("pairs", PAIRS)
 def test_modes_of_a_common_eigenbasis(pairs):
     a, c, (tau, alpha, decay) = np.array([1.0, 0.6, 0.3]), np.array([0.3, 0.05, 0.4]), PARAMETERS
@@ -202,6 +208,7 @@ def test_augmentation_alone_never_collapses_a_mode():
     np.testing.assert_allclose(near, infonce_variance(1.0, 1 - 1e-4, alpha=2.0), rtol=1e-3)
 
 
+@pytest.mark.thorough
 def test_single_precision_gradients_and_tracing():
     small = infonce_minimum(*(np.float32(x) for x in (A0, C)), 2, *PARAMETERS)
     assert {x.dtype for x in small} == {np.dtype("float32")}

@@ -124,6 +124,7 @@ def test_augmented_anchors_and_clean_negatives(negatives):
     ), rtol=1e-13)  # fmt: skip
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize(("loss", "similarity"), [("infonce_distance", distance), ("infonce_dot", product)])
 def test_the_positive_in_the_denominator(loss, similarity):
     how = {"pairs": "positive_in_denominator"}

@@ -70,6 +70,7 @@ def test_the_positive_adds_its_mean_share():
     np.testing.assert_allclose(finite_negatives_correction([0.0], 5, rho=[rho]), 1 / 5, rtol=1e-15)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("rho", [None, np.array([0.65, 0.4])])
 def test_the_shift_is_that_of_the_minimum(rho):
     q = np.array([0.35, 0.6])
@@ -116,6 +117,7 @@ def test_the_number_of_negatives_is_exponential_in_the_number_of_modes():
     np.testing.assert_allclose(relative.max(), 0.05, rtol=1e-12)
 
 
+@pytest.mark.thorough
 def test_broadcasting_single_precision_gradients():
     q, N = np.full((4, 1, 2), 0.4), np.array([10.0, 20.0, 40.0])
     assert finite_negatives_shift(q, N).shape == (4, 3, 2)

@@ -27,6 +27,7 @@ C = np.array([[0.3, -0.1, 0.1], [-0.1, 0.5, 0.0], [0.1, 0.0, 0.2]])
 filled, rank = jax.jit(water_fill_infonce), jax.jit(normalized_rank)
 
 
+@pytest.mark.thorough
 def test_printed_values():
     strengths, mu = water_fill(BETA, 1.0, 0.3)
     np.testing.assert_allclose(strengths, [0.225, 0.075, 0, 0], rtol=1e-12)
@@ -36,6 +37,7 @@ def test_printed_values():
     np.testing.assert_allclose(mu, 0.4520092773, atol=5e-11)
 
 
+@pytest.mark.thorough
 def test_the_quartic_level_meets_the_conditions_of_a_minimum():
     rng = np.random.default_rng(0)
     beta, kappa, budget = rng.normal(size=(50, 5)), rng.uniform(0.2, 2, 50), 10 ** rng.uniform(-3, 2, 50)
@@ -73,6 +75,7 @@ def test_the_exact_level_has_fifty_digits_of_one_solved_otherwise():
         np.testing.assert_allclose(strengths, np.array(exact, float), rtol=1e-8 if budget < 1e-6 else 1e-11, atol=1e-15)
 
 
+@pytest.mark.thorough
 def test_a_mode_joins_at_its_temperature_and_ranks_are_counted_strengths():
     for k in (1, 2, 3):
         tau = critical_temperature(Q, k)
@@ -88,6 +91,7 @@ def test_a_mode_joins_at_its_temperature_and_ranks_are_counted_strengths():
     np.testing.assert_array_equal(normalized_rank(q, 1e9, m=4), np.full(40, 4.0))
 
 
+@pytest.mark.thorough
 def test_limits():
     # A budget that the unconstrained minimum would choose itself leaves the level at 0; a larger one makes it negative.
     free = infonce_mode_strength(Q)

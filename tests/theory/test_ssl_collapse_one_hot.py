@@ -132,5 +132,5 @@ def test_bad_arguments_are_named():
     refuses(lambda: one_hot_minimum(P, H, C, -0.2), "`temperature` must be positive, but got -0.2.")
     refuses(lambda: one_hot_loss(-P, P, H, C), "`y` must be zero or positive, but got -0.5.")
     p = np.full(8, 1 / 8)
-    words = "`nodes` must have `nodes`^K at most 200000, but got 16 for K = 8."
+    words = "`nodes` must have `nodes`^K at most 200000, but got 10 for K = 8."
     refuses(lambda: one_hot_loss(p, p, 8 * p, 0.1), words)

@@ -60,6 +60,7 @@ def test_the_flow_obeys_its_equation():
     np.testing.assert_allclose(slope, 2 * B @ N + 2 * N @ B - 8 * 0.6 * N @ N, atol=1e-12)
 
 
+@pytest.mark.thorough
 def test_late_times_reach_the_strongest_modes_without_overflow():
     B = symmetric([0.9, 0.4, 0.2, -0.3])
     values, V = np.linalg.eigh(B)

@@ -129,6 +129,7 @@ def test_descent_from_anywhere_ends_at_the_global_minimum(m):
         np.testing.assert_allclose(W.T @ W, minimum_gram(*FIVE, m), atol=1e-7)
 
 
+@pytest.mark.thorough
 def test_at_the_origin_the_hessian_in_W_is_that_of_B():
     found = np.linalg.eigvalsh(jax.hessian(lambda w: quartic_loss(w.reshape(3, 5), FIVE))(jnp.zeros(15)))
     np.testing.assert_allclose(found, np.sort(np.repeat(-2 * np.linalg.eigvalsh(FIVE.B), 3)), atol=1e-12)
@@ -217,6 +218,7 @@ def test_phases_on_both_sides_of_both_edges():
         )
 
 
+@pytest.mark.thorough
 def test_gradients_jit_and_float32():
     def at_minimum(B):
         return minimum_loss(B, SIGMA, 0.75, 3)

@@ -84,6 +84,7 @@ def test_trajectories_follow_the_flow_of_the_layers(p0, b, imbalance):
         np.testing.assert_allclose(trajectory(time, p0, b, 0.9, 0.75, imbalance), exact, rtol=2e-9)
 
 
+@pytest.mark.thorough
 def test_trajectories_go_back_through_the_time_and_end_at_the_limit():
     t = np.array([0.0, 1e-3, 1.0, 30.0, 45.0])
     for p0, b, imbalance in ((1e-3, 0.6, 0.4), (0.01, 0.6, 0.0), (2.0, 0.6, 0.0), (2.0, -0.6, 0.4)):
@@ -111,6 +112,7 @@ def test_escape_is_hyperbolic_for_balanced_layers_and_logarithmic_for_unequal_on
     np.testing.assert_array_equal(two_layer_escape_time(np.array([0.0, -1.0]), 0.1), np.inf)
 
 
+@pytest.mark.thorough
 def test_the_apparent_rank_counts_modes_that_have_escaped():
     t = np.linspace(0, 60, 13)
     for imbalance in (0.0, 0.1):
@@ -152,6 +154,7 @@ def test_the_representation_is_the_root_of_the_embedding():
     assert np.ptp(np.log(representation_strength(p[1:]))) == pytest.approx(np.ptp(np.log(p[1:])) / 2)
 
 
+@pytest.mark.thorough
 def test_gradients_jit_float32_and_broadcasting():
     for function, where in (
         (lambda *x: two_layer_time(0.4, *x), (0.1, *MODE, 0.05)),

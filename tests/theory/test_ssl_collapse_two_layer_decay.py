@@ -54,6 +54,7 @@ def test_one_layer_has_a_continuous_transition():
     np.testing.assert_array_equal(barrier_of(*MODE, decay, 1), [0, 0, 0, np.inf, np.inf])
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("depth", [1.5, 2, 3, 6])
 def test_thresholds_are_where_the_potential_says(depth):
     transition, spinodal = (float(v) for v in two_layer_critical_decay(*MODE, depth))
@@ -118,6 +119,7 @@ def test_nothing_lives_without_a_pull():
     assert float(barrier_of(*MODE, 0.0)) == 0
 
 
+@pytest.mark.thorough
 def test_gradients_jit_float32_and_broadcasting():
     for function, x in ((two_layer_strength, (*MODE, 0.08, 2)), (two_layer_barrier, (*MODE, 0.08, 3))):
         value, x = jax.jit(function), np.array(x, float)

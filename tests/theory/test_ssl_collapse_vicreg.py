@@ -101,6 +101,7 @@ def test_an_aligned_dimension_is_stationary_and_both_sides_of_its_edges():
     assert vicreg_deviation(0.0) == 1
 
 
+@pytest.mark.thorough
 def test_shared_dimensions_are_filled_with_water():
     """One price for every living mode, above it for the others; at the target the hinge pushes less than it can."""
     for invariance, covariance in ((0.3, 0.12), (0.8, 0.12), (2.3, 0.05), (2.3, 0.12)):
@@ -128,6 +129,7 @@ def test_weights_are_where_the_price_of_a_rotation_changes_its_sign():
         np.testing.assert_allclose(jax.grad(jax.grad(price))(s), 0, atol=1e-9 * float(weight))
 
 
+@pytest.mark.thorough
 def test_gradients_jit_broadcasting_and_float32():
     check_grads(jax.jit(lambda q, e: vicreg_deviation(q, 1.5, 1.0, 1.0, e)), (Q, EPSILON), order=1, rtol=1e-5)
     shared = jax.jit(lambda i, c: vicreg_shared_strengths(Q, i, 1.0, c, 1.0, EPSILON))

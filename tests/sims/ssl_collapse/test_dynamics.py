@@ -82,6 +82,7 @@ def test_descent_in_full_matrices_is_that_of_its_modes():
     assert (np.isfinite(half) == (2 * a[None, :] > np.array([0.3, 0.75])[:, None])).all()
 
 
+@pytest.mark.thorough
 def test_the_plateau_and_the_minimum_hold_different_modes():
     a, sigma = modes(jnp.array(0.4), jnp.array(0.6))
     np.testing.assert_allclose(a / sigma, [0.8, 0.4, 0.6, 0.3])

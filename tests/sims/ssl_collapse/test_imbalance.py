@@ -22,6 +22,7 @@ from sims.ssl_collapse.imbalance import (
 KEY = jax.random.key(0)
 
 
+@pytest.mark.thorough
 def test_views_are_one_hot_classes_of_either_sign_under_noise():
     p = frequencies(jnp.array(0.2))
     np.testing.assert_allclose(p, [0.48, 0.32, 0.2], rtol=1e-12)
@@ -36,6 +37,7 @@ def test_views_are_one_hot_classes_of_either_sign_under_noise():
     np.testing.assert_allclose(fourth, noisy, rtol=0.1)
 
 
+@pytest.mark.thorough
 def test_barlow_of_halves_is_unbiased():
     p, W = frequencies(jnp.array(0.2)), jax.random.normal(KEY, (3, 3))
 

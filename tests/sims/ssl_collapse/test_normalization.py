@@ -31,6 +31,7 @@ def test_embeddings_are_of_unit_mean_square_or_of_unit_length():
         np.testing.assert_allclose(jnp.linalg.norm(unit, axis=1), 1, rtol=1e-14)
 
 
+@pytest.mark.thorough
 def test_the_prediction_is_the_minimum_over_encoders_of_inputs_without_a_common_eigenbasis():
     T = np.asarray(mixing(jnp.zeros(()).dtype))
     A0, C = T @ np.diag(1 - Q) @ T.T, T @ np.diag(Q) @ T.T

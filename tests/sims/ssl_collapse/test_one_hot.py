@@ -18,6 +18,7 @@ def test_the_population_has_the_moments_of_classes_under_gaussian_noise():
     np.testing.assert_allclose(fourth, p * h**4 + 6 * VARIANCE * NOISE + 3 * NOISE**2, rtol=1e-12)
 
 
+@pytest.mark.thorough
 def test_the_loss_is_its_definition_over_all_pairs():
     p, h = classes(jnp.array(0.3))
     x, chances = population(p, h)

@@ -25,7 +25,8 @@ def replicate(name, cells, key=KEY, **wish):
     columns = {k: jnp.asarray(v, float) for k, v in cells.items()}
     columns |= {k: jnp.asarray(p.values, float) for k, p in experiment.fixed.items() if k not in cells}
     run = jax.jit(experiment.simulate, static_argnums=3)
-    return run(key, columns, traced(settings), experiment.sizes({**settings, **cells}))
+    static = {k: v[0] for k, v in cells.items() if experiment.role(k) == "static"}
+    return run(key, columns, traced(settings), experiment.sizes({**settings, **static}))
 
 
 def test_vicreg_of_a_large_batch_is_that_of_infinitely_many_inputs():
@@ -48,6 +49,7 @@ def test_all_pairs_are_the_negatives_and_the_positives():
     np.testing.assert_allclose(losses.spectral(f, g), -2 * np.mean(np.diag(products)) + negatives, rtol=1e-12)
 
 
+@pytest.mark.thorough
 def test_distances_do_not_see_a_bias_and_products_do():
     f, g = jax.random.normal(KEY, (2, 6, 3))
     b = jnp.array([[0.5, -0.2, 0.1]])
@@ -57,6 +59,7 @@ def test_distances_do_not_see_a_bias_and_products_do():
     assert abs(float(losses.infonce_dot(f + b, g + b) - losses.infonce_dot(f, g))) > 1e-3
 
 
+@pytest.mark.thorough
 def test_population_loss_of_barlow_twins_is_that_of_a_large_batch():
     basis = rotation(KEY, 4)
     A0, gamma = covariance(jnp.array(0.5), basis)
@@ -69,6 +72,7 @@ def test_population_loss_of_barlow_twins_is_that_of_a_large_batch():
     np.testing.assert_allclose(batch + 2, barlow_population(W, A0), rtol=0.03)
 
 
+@pytest.mark.thorough
 def test_toy_has_noise_on_half_of_the_coordinates_and_counts_what_is_lost():
     inputs = jax.random.normal(KEY, (50, DIMENSION))
     x, y = views(jax.random.key(1), inputs, 4000, jnp.array(1.5))
