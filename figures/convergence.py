@@ -27,6 +27,11 @@ WORDS = {
     "steps": "steps",
     "lag": "lag",
     "batch": r"batch size $S$",
+    "negatives": r"negatives $N$",
+    "rate": "learning rate",
+    "scale": "scale of the start",
+    "p0": r"start $p_0$",
+    "distance": "distance from the threshold",
 }
 COLUMNS = 3
 
