@@ -121,7 +121,7 @@ def test_shapes_and_float32():
         (lambda: riccati_flow(1.0, np.ones((2, 3)), np.eye(2), 1.0),
          "`U0` must have 2 columns, as `B_tilde` has, but got shape (2, 3)."),
         (lambda: riccati_flow(1.0, np.eye(2), np.array([[1.0, 0.5], [0.0, 1.0]]), 1.0),
-         "`B_tilde` must be symmetric, equal to its transpose, but got 0.5."),
+         "`B_tilde` must be symmetric, but differs from its transpose by 0.5."),
         (lambda: riccati_flow(1.0, np.eye(2), np.eye(2), 0.0), "`kappa` must be positive, but got 0."),
         (lambda: riccati_flow(1.0, np.full((2, 2), np.nan), np.eye(2), 1.0), "`U0` must be finite, but got nan."),
     ],

@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Int
 
 from theory.arguments import finite, nonnegative, positive, together
 from theory.roots import mean_decay
+from theory.ssl_collapse.integration import runge_kutta
 
 STEPS = 2048
 SETTLED = 40.0  # e^-40: no digit is left
@@ -241,14 +242,7 @@ def infonce_mode_trajectory(
     def rate(log_y):
         return infonce_mode_rate(jnp.exp(log_y), a, c, *parameters)
 
-    def runge_kutta(log_y, _):
-        k1 = rate(log_y)
-        k2 = rate(log_y + step / 2 * k1)
-        k3 = rate(log_y + step / 2 * k2)
-        k4 = rate(log_y + step * k3)
-        return log_y + step / 6 * (k1 + 2 * k2 + 2 * k3 + k4), None
-
-    log_y, _ = jax.lax.scan(runge_kutta, log_y0, length=STEPS)
+    log_y, _ = jax.lax.scan(lambda log_y, _: (runge_kutta(rate, log_y, step), None), log_y0, length=STEPS)
     return jnp.where(alive, jnp.exp(log_y), 0.0)
 
 

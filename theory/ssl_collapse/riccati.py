@@ -8,7 +8,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
-from theory.arguments import finite, nonnegative, number, positive, require, traced, with_one_dtype
+from theory.arguments import finite, nonnegative, number, positive, symmetric, with_one_dtype
 from theory.roots import mean_decay
 
 
@@ -41,29 +41,18 @@ def riccati_flow(t: ArrayLike, U0: ArrayLike, B_tilde: ArrayLike, kappa: ArrayLi
         that lack rank; gradient descent from random weights, order 1 in its step, `sims.ssl_collapse.riccati`.
     """
     nonnegative(t=t)
-    finite(t=t, U0=U0, B_tilde=B_tilde)
+    finite(t=t, U0=U0)
     number(kappa=kappa)
     positive(kappa=kappa)
+    symmetric(B_tilde=B_tilde)
     shape = np.shape(B_tilde)
-    if len(shape) != 2 or shape[0] != shape[1]:
-        raise ValueError(f"`B_tilde` must be a square matrix, but got shape {shape}.")
     if np.ndim(U0) != 2 or np.shape(U0)[1] != shape[0]:
         raise ValueError(f"`U0` must have {shape[0]} columns, as `B_tilde` has, but got shape {np.shape(U0)}.")
-    _require_symmetric(B_tilde)
     t, U0, B_tilde, kappa = with_one_dtype(t, U0, B_tilde, kappa)
     eigenvalues, vectors = jnp.linalg.eigh(-(B_tilde + B_tilde.T) / 2)  # falling eigenvalues of B_tilde
     R = _echelon(jnp.matmul(U0, vectors, precision="highest"))
     gram = functools.partial(_gram, R=R, eigenvalues=-eigenvalues, vectors=vectors, kappa=kappa)
     return jax.vmap(gram)(t.ravel()).reshape(*t.shape, *shape)
-
-
-def _require_symmetric(B_tilde):
-    if traced(B_tilde):
-        return
-    matrix = np.asarray(B_tilde)
-    skew = np.abs(matrix - matrix.T).max()
-    rounding = 100 * len(matrix) * np.finfo(np.result_type(matrix, np.float32)).eps * np.abs(matrix).max()
-    require(skew <= rounding, "B_tilde", "symmetric, equal to its transpose", skew)
 
 
 def _echelon(Z):
