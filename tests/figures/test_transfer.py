@@ -86,6 +86,7 @@ def test_every_figure_has_labels_fonts_of_six_points_and_no_empty_panel(drawn, s
     assert [a.get_title(loc="left") for a in panels] == [f"({chr(97 + k)})" for k in range(len(panels))]
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("stem", [s for s in DRAWERS if s != "convergence"])
 @pytest.mark.parametrize("case", ODD)
 def test_odd_datasets_give_a_figure_or_none(stem, case):

@@ -64,6 +64,7 @@ def problem():
     return rng.normal(size=(30, 4)) * np.array([1.5, 1.0, 0.6, 0.3]), rng.normal(size=30)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("replace", [True, False])
 @pytest.mark.parametrize(("beta", "decay"), [(0.0, 0.0), (0.7, 0.2)])
 def test_the_stationary_law_is_the_end_of_the_recursion(replace, beta, decay):

@@ -178,6 +178,7 @@ def test_gradients_reach_every_number_of_the_configuration():
     assert gradient.n < -1e-4
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("closure", ["exact", "annealed"])
 def test_gradients_are_those_of_secants_also_where_tokens_are_unrelated(closure):
     def last(rho):

@@ -83,6 +83,7 @@ def block(u, v, q, rho, config):
 covariance = jax.jit(backward_covariance, static_argnames="depth")
 
 
+@pytest.mark.thorough
 @pytest.mark.usefixtures("step_by_step")
 def test_six_blocks_keep_their_printed_digits():
     printed = {  # (q, p) after six blocks, and (u, v) at the input for a shared cotangent

@@ -152,6 +152,7 @@ def test_a_cold_row_condenses_as_the_logarithm_of_n_grows():
         assert not (np.all(np.diff(orders(twin)) > 0) and orders(twin)[-1] > 0.75)
 
 
+@pytest.mark.thorough
 def test_grids_twice_as_fine_give_the_same(monkeypatch):
     case = np.array([4096.0]), np.array([4.0]), np.array([0.5])
     coarse, times, nodes = overlaps(*case), softmax.TIMES, softmax.NODES

@@ -40,6 +40,7 @@ def test_it_is_the_gradient_of_every_loss_as_coded(name, positive):
     np.testing.assert_allclose(B, B.T, rtol=1e-13, atol=1e-15)
 
 
+@pytest.mark.thorough
 def test_clean_pairs_repel_and_augmented_ones_attract():
     clean = RANDOM.normal(size=(12, 3))
 

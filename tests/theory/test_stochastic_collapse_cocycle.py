@@ -26,6 +26,7 @@ def hessian(theta, x, y, sigma, p):
     return half_squares(theta), network(theta, x, sigma, p) - y
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("p", [1, 3])
 @pytest.mark.parametrize("name", activations)
 def test_blocks_of_the_whole_hessian(name, p):

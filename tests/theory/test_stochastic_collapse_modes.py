@@ -185,6 +185,7 @@ def test_hold_time_at_its_edges():
     np.testing.assert_allclose(hold_time(0.2, 0.01, 10, 30, 0.001), 60, rtol=1e-13)
 
 
+@pytest.mark.thorough
 def test_gradients_float32_and_batches():
     check_grads(lambda *a: dropped(*a), (0.7, 0.9, 0.02, 5.0), 1, modes=["rev"], rtol=1e-5)
     both_sides = np.array([0.2, 0.9])

@@ -177,6 +177,7 @@ def exact_sign_set(d):
         return float(mp.quad(lambda y: q(y) * weight(y), edges) / mp.quad(weight, edges))
 
 
+@pytest.mark.thorough
 def test_the_exponent_of_the_sign_set_to_many_digits():
     d = np.array([1 + 1e-9, 1.001, 1.5, 2.0, 3.0, 8.0, 100.0, 1e6])
     np.testing.assert_allclose(sign_set(d), [exact_sign_set(x) for x in d], rtol=1e-10, atol=1e-12)

@@ -128,6 +128,7 @@ def test_orders_of_the_expansion_and_of_the_sde():
         assert abs(slope(etas, wrong)) < 0.1
 
 
+@pytest.mark.thorough
 def test_finite_data_are_averaged_over_every_batch():
     h, eta = np.array([1.0, -2.0, 0.5, 0.5]), np.array([0.1, 0.3, 1.7])
     for batch in (1, 2, 3):
@@ -182,6 +183,7 @@ def test_the_universal_line_and_its_tip():
     np.testing.assert_allclose(growth(1.5560365, 0.0, 1.0), 0, atol=1e-7)
 
 
+@pytest.mark.thorough
 def test_windows_open_and_close_where_the_exponent_is_zero():
     h = np.array([-1e-6, -0.01, -0.1, -0.25, -0.328, 0.0, 0.2, 1.0, 30.0, 0.5])
     sigma = np.array([1.0] * 9 + [0.0])

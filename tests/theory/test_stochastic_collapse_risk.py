@@ -136,6 +136,7 @@ def test_the_best_threshold():
     np.testing.assert_allclose(best(unseen, 0.5, 64), [1.0, np.sum(unseen**2)], rtol=1e-12)
 
 
+@pytest.mark.thorough
 def test_gradients_float32_and_batches():
     for averaged in (False, True):
         check_grads(lambda *a, k=averaged: risk(*a, 64, k), (0.63, TEACHER, 0.47), 1, modes=["rev"], rtol=1e-5)

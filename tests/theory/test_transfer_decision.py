@@ -21,6 +21,7 @@ from theory.transfer import (
 )
 
 
+@pytest.mark.thorough
 def test_recommendation_holds_the_three_risks():
     n, theta = np.array([[20], [150]]), np.array([0.2, 1.0, 2.0])
     advice = recommend(n, 100, 0.3, theta, 1.2, 0.9, 3)

@@ -62,6 +62,7 @@ def wired(family):
     return family.kind, frozenset(part._replace(coefficient=sign * part.coefficient) for part in family.parts)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("name", models())
 def test_all_declared_symmetries_are_found_and_no_others(name):
     found = {wired(family): family.status for family in audited(name)}
@@ -200,6 +201,7 @@ def test_the_result_is_the_same_twice_and_in_the_order_of_kinds_and_tensors():
     ]
 
 
+@pytest.mark.thorough
 def test_the_table_shows_status_residuals_and_gap():
     lines = table(audited("cnn_train_epsilon")).splitlines()
     assert lines[0].split() == ["status", "gradient", "Hessian", "finite", "far", "gap", "family"]

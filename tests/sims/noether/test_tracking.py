@@ -81,6 +81,7 @@ def test_only_adam_leaves_the_law(name):
         assert off > 1e-3 if name == "AdamW" else off < 1e-13
 
 
+@pytest.mark.thorough
 def test_a_schedule_has_its_law_step_by_step():
     params, data = small()
     eta = 0.05 * jnp.cos(jnp.linspace(0.0, 1.4, 40))
@@ -132,6 +133,7 @@ def as_list(data):
     return [jax.tree.map(lambda x, k=k: x[k], data) for k in range(40)]
 
 
+@pytest.mark.thorough
 def test_the_report_names_the_coupling_that_was_used():
     params, data = small()
     said = {}

@@ -63,6 +63,7 @@ def test_the_standard_errors_of_the_fit_are_its_spread():
     np.testing.assert_allclose(np.std(2 * (1 + memory) - pull), of_growth, rtol=0.15)
 
 
+@pytest.mark.thorough
 def test_a_cell_of_the_diagram_is_the_plain_loop():
     eta, beta, alpha = 0.4, 0.6, 1.5
     cell = {"eta_h": jnp.array(eta), "beta": jnp.array(beta), "alpha": jnp.array(alpha)}

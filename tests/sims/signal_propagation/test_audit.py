@@ -21,6 +21,8 @@ from theory.signal_propagation import (
     stationary_norm,
 )
 
+pytestmark = pytest.mark.thorough
+
 N, D, L = 4, 12, 2
 CONFIG = TransformerConfig(n=float(N), alpha_A=0.5, alpha_M=0.6, sigma_w=1.5, closure="annealed")
 TOKENS = jnp.array([[0, 1, 2, 3], [9, 8, 7, 6]])

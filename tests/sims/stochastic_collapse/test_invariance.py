@@ -90,6 +90,7 @@ def test_a_set_is_affine_and_its_coordinates_orthonormal(params, name):
     np.testing.assert_allclose(jax.vjp(lambda z: A.lift(z, params), 0 * z)[1](A.lift(z, params))[0], z, atol=1e-14)
 
 
+@pytest.mark.thorough
 def test_three_ways_to_say_the_same_set(params):
     found = {name: A for name, A in sets(params).items() if name != "unit"}
     found["equations"] = affine(params, lambda p: (*difference(p)[:2], shifted(p) + 0.5))

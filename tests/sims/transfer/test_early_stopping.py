@@ -42,6 +42,7 @@ def test_trajectory_is_plain_gradient_descent_on_the_samples(n, width):
     assert len(path) == len(FRACTIONS)
 
 
+@pytest.mark.thorough
 def test_flow_is_the_limit_of_descent():
     _, task = a_task(jax.random.key(3), 9)
     loss = quadratic_loss(task.eigenvalues, task.min_norm[0])

@@ -13,10 +13,12 @@ def draws(folder, **wish):
     return run(configure(feature_space, "smoke", wish), folder, progress=False)[0]["probe_risk"]
 
 
+@pytest.mark.thorough
 def test_a_target_within_the_features_is_learned_from_enough_clean_samples(tmp_path):
     assert np.abs(draws(tmp_path)).max() < 1e-10
 
 
+@pytest.mark.thorough
 def test_too_few_clean_samples_leave_the_share_that_they_do_not_see(tmp_path):
     risk = draws(tmp_path, n=[3], draws=400, replicates=10)
     assert float(risk.mean()) == pytest.approx(0.5 * (1 - 3 / 6), rel=0.05)

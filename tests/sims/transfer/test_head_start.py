@@ -30,6 +30,7 @@ def test_a_balanced_head_is_ordinary_fine_tuning():
     assert float(risk) == pytest.approx(float(fine_tuning_risk(0.4, 0.8, 0.5, 1.2**2, 0.9, 2)), rel=1e-12)
 
 
+@pytest.mark.thorough
 @pytest.mark.parametrize("head", [0.0, 0.4, 1.1, 2.0])
 def test_a_flow_on_raw_samples_ends_at_the_theorys_point(head):
     scale, n, d = 1.1, 4, 12
