@@ -90,9 +90,9 @@ def living(strengths):
 
 def quartic(loss, factor=1.0):
     """beta / 2 kappa of the quartic landscape, over decays; `factor` times the loss's own kappa."""
-    rho = jnp.array(RHO, float)
 
     def strengths(decay, tau):
+        rho = jnp.array(RHO, float)
         B, Sigma, kappa = effective_landscape(jnp.diag(rho), jnp.diag(1 - rho), loss, tau, weight_decay=decay)
         return jnp.maximum(jnp.diagonal(B) / jnp.diagonal(Sigma), 0) / (2 * factor * kappa)
 

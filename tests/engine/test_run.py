@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -246,3 +247,15 @@ def test_bad_input_is_one_sentence(wish, sentence):
 def test_settings_travel_as_json(tmp_path):
     dataset, _ = run(job(), tmp_path)
     assert json.loads(dataset.attrs["settings"]) == {"count": 16, "bias": 0.1}
+
+
+def test_importing_the_topics_leaves_devices_and_precision_to_be_chosen():
+    script = (
+        "import jax; from sims.engine.experiment import experiments, topics; list(map(experiments, topics())); "
+        "jax.config.update('jax_num_cpu_devices', 2); print(jax.device_count())"
+    )
+    command = [sys.executable, "-c", script]
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=120, env={**os.environ, "JAX_PLATFORMS": "cpu"}
+    )
+    assert (done.returncode, done.stdout) == (0, "2\n"), done.stderr
