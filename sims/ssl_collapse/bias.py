@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import jax
 import jax.numpy as jnp
 
@@ -23,21 +21,13 @@ from sims.engine.experiment import (
 )
 from sims.ssl_collapse import losses
 from sims.ssl_collapse.setup import SOURCE
-from sims.ssl_collapse.training import gaussian_views, train
+from sims.ssl_collapse.training import Sizes, gaussian_views, train
 from theory.ssl_collapse import effective_landscape, spectral_minimum_with_bias
 
 # Views of unit variance; the last mode is noise alone, so that five live.
 RHO = (0.9, 0.8, 0.7, 0.6, 0.5, 0.0)
 # A mode lives if it has more than this share of the weakest mode that can live.
 LEAST = 0.1
-
-
-class Sizes(NamedTuple):
-    """What a compilation depends on."""
-
-    batch: int
-    steps: int
-    together: int
 
 
 def sizes(settings) -> Sizes:

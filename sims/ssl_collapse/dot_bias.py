@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -22,23 +20,11 @@ from sims.engine.experiment import (
 )
 from sims.ssl_collapse import losses
 from sims.ssl_collapse.setup import JING, SOURCE
-from sims.ssl_collapse.training import gaussian_views, train
+from sims.ssl_collapse.training import Sizes, gaussian_views, sizes, train
 from theory.ssl_collapse import dot_bias_threshold
 
 # Views of unit variance.
 RHO = (0.5, 0.45, 0.4, 0.35)
-
-
-class Sizes(NamedTuple):
-    """What a compilation depends on."""
-
-    batch: int
-    steps: int
-    together: int
-
-
-def sizes(settings) -> Sizes:
-    return Sizes(*(settings[name] for name in Sizes._fields))
 
 
 def encoder(key, square, temperature, settings, shape: Sizes):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -22,7 +20,7 @@ from sims.engine.experiment import (
 )
 from sims.ssl_collapse import losses
 from sims.ssl_collapse.setup import JING, SOURCE
-from sims.ssl_collapse.training import train
+from sims.ssl_collapse.training import Sizes, sizes, train
 from theory.ssl_collapse import dot_bias_threshold
 
 # d, m and the number of coordinates with noise.
@@ -31,18 +29,6 @@ INPUTS = 10_000
 TEMPERATURE = 0.1
 # A direction lives if its Gram eigenvalue is above this share of the predicted one.
 LEAST = 0.25
-
-
-class Sizes(NamedTuple):
-    """What a compilation depends on."""
-
-    batch: int
-    steps: int
-    together: int
-
-
-def sizes(settings) -> Sizes:
-    return Sizes(*(settings[name] for name in Sizes._fields))
 
 
 def deviations(noise):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -24,7 +22,7 @@ from sims.engine.experiment import (
 )
 from sims.ssl_collapse import losses
 from sims.ssl_collapse.setup import SIMON, SOURCE
-from sims.ssl_collapse.training import gaussian_views, train
+from sims.ssl_collapse.training import Sizes, gaussian_views, sizes, train
 from theory.ssl_collapse import barlow_decayed_strength, effective_landscape, infonce_mode_strength
 
 # Views of unit variance: correlation rho = a. The last mode is noise alone.
@@ -41,18 +39,6 @@ LEARNED = tuple(LOSSES)[:-1]
 MORE = {"barlow": 8}
 # A mode lives if it has more than this share of the strongest mode's variance.
 LEAST = 0.01
-
-
-class Sizes(NamedTuple):
-    """What a compilation depends on."""
-
-    batch: int
-    steps: int
-    together: int
-
-
-def sizes(settings) -> Sizes:
-    return Sizes(*(settings[name] for name in Sizes._fields))
 
 
 def encoder(key, name, decay, temperature, settings, shape: Sizes):

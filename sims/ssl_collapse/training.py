@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import jax
 import jax.numpy as jnp
 import optax
 
 from sims.descent import optimizer_step
+
+
+class Sizes(NamedTuple):
+    """What a compilation of minibatch training depends on; `together` cells are simulated side by side."""
+
+    batch: int
+    steps: int
+    together: int
+
+
+def sizes(settings) -> Sizes:
+    return Sizes(*(settings[name] for name in Sizes._fields))
 
 
 def gaussian_views(key, n: int, clean_root, noise_root):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -22,7 +20,7 @@ from sims.engine.experiment import (
 )
 from sims.ssl_collapse import losses
 from sims.ssl_collapse.setup import SOURCE
-from sims.ssl_collapse.training import gaussian_views, train
+from sims.ssl_collapse.training import Sizes, gaussian_views, sizes, train
 from theory.ssl_collapse import vicreg_covariance_weights, vicreg_deviation, vicreg_shared_strengths
 
 BARDES = (
@@ -37,18 +35,6 @@ VARIANCE, TARGET, EPSILON = 1.0, 1.0, 0.1
 SHARED, ALIGNED = 0.1, 5.0
 # A mode lives if its variance is more than this.
 LEAST = 0.01
-
-
-class Sizes(NamedTuple):
-    """What a compilation depends on."""
-
-    batch: int
-    steps: int
-    together: int
-
-
-def sizes(settings) -> Sizes:
-    return Sizes(*(settings[name] for name in Sizes._fields))
 
 
 def encoder(key, invariance, covariance, epsilon, settings, shape: Sizes):
